@@ -1,0 +1,20 @@
+"""Bytes in, devices and findings out. Pure: it knows of no network, no Azure and no Partner Center."""
+
+from shared.manifest.destination import Customers, Destination, find_destination
+from shared.manifest.device import Device
+from shared.manifest.findings import Code, Finding, Refused
+from shared.manifest.reading import Limits, Manifest, Verdict, read_manifest
+
+__all__ = [
+    "Code",
+    "Customers",
+    "Destination",
+    "Device",
+    "Finding",
+    "Limits",
+    "Manifest",
+    "Refused",
+    "Verdict",
+    "find_destination",
+    "read_manifest",
+]

@@ -1,0 +1,150 @@
+"""For whom a manifest is meant, and into which batch its devices go.
+
+A batch id becomes the customer's Autopilot group tag, which decides the profiles a device gets and cannot be undone.
+It is therefore never invented here, neither from a file's name nor from a GUID.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.manifest.findings import Code, Finding, Refused, in_words, quote
+
+LONGEST_BATCH_ID = 256
+ANY_CUSTOMER = "*"
+_BATCH_FOLDER = "batch="
+WAYS_TO_NAME_A_BATCH = (
+    f"a Group Tag column, “BatchId” in JSON, a folder named “{_BATCH_FOLDER}TAG” on the path, or the metadata “batchid”"
+)
+
+
+class Customer(BaseModel):
+    """What the setting CUSTOMERS says of one customer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    customer_id: UUID = Field(alias="customerId")
+    batch_id: str = Field("", alias="batchId")
+    batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
+    dry_run: bool = Field(False, alias="dryRun")
+
+
+class _AnyCustomer(BaseModel):
+    """The entry "*": how to treat a customer that has no entry of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch_id: str = Field("", alias="batchId")
+    batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
+    dry_run: bool = Field(False, alias="dryRun")
+
+
+def _spelt_out(value: object) -> object:
+    return {"customerId": value} if isinstance(value, str) else value
+
+
+_Entries = TypeAdapter(dict[str, Annotated[Customer, BeforeValidator(_spelt_out)]])
+
+
+class Customers:
+    """Who may be served, found by folder name or by customer id, in any letter case."""
+
+    def __init__(self, entries: Mapping[str, Customer], anyone: _AnyCustomer | None = None) -> None:
+        self._anyone = anyone
+        self._by_name = {str(c.customer_id): c for c in entries.values()}
+        self._by_name |= {name.casefold(): c for name, c in entries.items()}
+
+    @classmethod
+    def parse(cls, text: str) -> Customers:
+        """From the JSON of the setting CUSTOMERS. Raises ValueError, saying which entry is wrong and how."""
+        entries = json.loads(text)
+        if not isinstance(entries, dict):
+            raise ValueError('CUSTOMERS must be a JSON object like {"folder": "customer id"}')
+        anyone = entries.pop(ANY_CUSTOMER, None)
+        try:
+            return cls(
+                _Entries.validate_python(entries),
+                None if anyone is None else _AnyCustomer.model_validate(anyone),
+            )
+        except ValidationError as error:
+            faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+            raise ValueError("; ".join(faults)) from None
+
+    def find(self, folder: str) -> Customer | None:
+        """The customer that drops into `folder`, or None if there is none."""
+        known = self._by_name.get(folder.casefold())
+        if known or self._anyone is None:
+            return known
+        try:
+            return Customer(customerId=UUID(folder), **self._anyone.model_dump(by_alias=True))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A customer, and the batch for rows of a manifest that name none themselves (empty: there is no such batch)."""
+
+    customer: Customer
+    default_batch: str = ""
+    _allowed: Mapping[str, str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        allowed = {tag.casefold(): tag for tag in self.customer.batch_ids or ()}
+        object.__setattr__(self, "_allowed", allowed)
+
+    @property
+    def customer_id(self) -> str:
+        return str(self.customer.customer_id)
+
+    def is_customer(self, claimed: str) -> bool:
+        """Whether the manifest's own word for its customer, if it has one, agrees."""
+        return not claimed or claimed.strip("{}").casefold() == self.customer_id
+
+    def batch(self, document: str = "", tag: str = "") -> str | Finding:
+        """The batch id for what a document and a row say, or the finding that there is none to be had."""
+        wanted = document or tag or self.default_batch
+        if not wanted:
+            return Finding(Code.MISSING_BATCH_ID, f"Nothing names the batch. Add {WAYS_TO_NAME_A_BATCH}.")
+        if len(wanted) > LONGEST_BATCH_ID or not wanted.isprintable() or re.fullmatch(r".*[/\\].*|\.\.?", wanted):
+            return Finding(
+                Code.INVALID_BATCH_ID,
+                f"{quote(wanted)} cannot be a batch id: it may have up to {LONGEST_BATCH_ID} characters, no slash or "
+                "backslash, and no control characters.",
+            )
+        if self.customer.batch_ids is None:
+            return wanted
+        return self._allowed.get(wanted.casefold()) or Finding(
+            Code.BATCH_NOT_ALLOWED,
+            f"{quote(wanted)} is not a batch this folder may use. It may use "
+            f"{in_words([quote(t) for t in self.customer.batch_ids], 'or') if self._allowed else 'none'}.",
+        )
+
+
+def find_destination(
+    path: str, metadata: Mapping[str, str], customers: Customers, default_batch: str = ""
+) -> Destination:
+    """Where the manifest at `path` (below the container) goes. Raises Refused for one in nobody's folder."""
+    *folders, _file = path.split("/")
+    if not folders:
+        raise Refused(
+            Code.UNKNOWN_CUSTOMER,
+            "The file lies outside any customer's folder. Drop it into your customer's folder.",
+        )
+    customer = customers.find(folders[0])
+    if customer is None:
+        raise Refused(
+            Code.UNKNOWN_CUSTOMER,
+            f"No customer is set up for the folder {quote(folders[0])}. Check the spelling, or ask the partner for it.",
+        )
+    in_path = [f[len(_BATCH_FOLDER) :] for f in folders if f.casefold().startswith(_BATCH_FOLDER)]
+    of_blob = next((v for k, v in metadata.items() if k.casefold() == "batchid"), "")
+    default = (in_path[-1] if in_path else "") or of_blob or customer.batch_id or default_batch
+    return Destination(customer, default.strip())
