@@ -1,0 +1,100 @@
+"""The calls of Partner Center's device batches, one method a call. Each succeeds, or raises whose fault it was."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+from pydantic import ValidationError
+
+from shared.faults import NobodysFault
+from shared.partner_center.errors import raise_for_refusal
+from shared.partner_center.wire import BatchList, render_creation, tracking_uri
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "Autopilot Drop"
+LONGEST_LOCATION = 2_048
+# The archived SDK waits three minutes for an answer; a batch of 500 hashes is 2 MB to send.
+TIMEOUT = httpx.Timeout(180.0, connect=10.0, write=60.0, pool=10.0)
+LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=16)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that Partner Center took. `location` is the header, verbatim, or None where none came."""
+
+    location: str | None
+    tracking_uri: str | None
+    request_id: str
+    correlation_id: str
+
+
+class PartnerCenter:
+    """A client for one partner. `auth` puts the bearer token on each request."""
+
+    def __init__(self, base_url: str, auth: httpx.Auth, *, http: httpx.Client | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        # Redirects are not followed: the token is for this host alone.
+        self._http = http or httpx.Client(timeout=TIMEOUT, limits=LIMITS, follow_redirects=False)
+        self._auth = auth
+
+    def batches(self, customer_id: str) -> dict[str, str]:
+        """The customer's batch ids as Partner Center spells them, by their case-folded form."""
+        response, _ = self._call("GET", f"customers/{customer_id}/deviceBatches", str(uuid4()))
+        try:
+            listed = BatchList.model_validate_json(response.content)
+        except ValidationError as error:
+            raise NobodysFault("Partner Center's list of batches could not be read") from error
+        return {batch.id.casefold(): batch.id for batch in listed.items}
+
+    def create_batch(self, customer_id: str, batch_id: str, devices: bytes, request_id: str) -> Accepted:
+        """Create `batch_id` with `devices`, a rendered JSON array. Raises BatchExists where there is one."""
+        path = f"customers/{customer_id}/deviceBatches"
+        return self._post(path, render_creation(batch_id, devices), request_id)
+
+    def add_devices(self, customer_id: str, batch_id: str, devices: bytes, request_id: str) -> Accepted:
+        """Append `devices` to a batch. Raises BatchNotFound where there is none (yet)."""
+        path = f"customers/{customer_id}/deviceBatches/{quote(batch_id, safe='')}/devices"
+        return self._post(path, devices, request_id, appending=True)
+
+    def _post(self, path: str, body: bytes, request_id: str, *, appending: bool = False) -> Accepted:
+        response, correlation_id = self._call("POST", path, request_id, body, appending=appending)
+        location = response.headers.get("Location") or None
+        if location and len(location) > LONGEST_LOCATION:
+            logger.warning("batch.location_too_long request_id=%s length=%d", request_id, len(location))
+            location = None
+        return Accepted(location, tracking_uri(self._base_url, location), request_id, correlation_id)
+
+    def _call(
+        self, method: str, path: str, request_id: str, body: bytes | None = None, *, appending: bool = False
+    ) -> tuple[httpx.Response, str]:
+        correlation_id = str(uuid4())
+        headers = {
+            "Accept": "application/json",
+            "MS-RequestId": request_id,
+            "MS-CorrelationId": correlation_id,
+            "X-Locale": "en-US",
+            "MS-PartnerCenter-Application": APPLICATION,
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        url = f"{self._base_url}/v1/{path}"
+        try:
+            response = self._http.request(method, url, content=body, headers=headers, auth=self._auth)
+        except httpx.TransportError as error:
+            raise NobodysFault(f"No answer from Partner Center: {type(error).__name__} {error}") from error
+        logger.info(
+            "partner_center.answered method=%s status=%d request_id=%s correlation_id=%s their_request_id=%s "
+            "their_correlation_id=%s cv=%s server=%s",
+            method,
+            response.status_code,
+            request_id,
+            correlation_id,
+            *(response.headers.get(h, "-") for h in ("MS-RequestId", "MS-CorrelationId", "MS-CV", "MS-ServerId")),
+        )
+        raise_for_refusal(response, appending=appending, request_id=request_id, correlation_id=correlation_id)
+        return response, correlation_id
