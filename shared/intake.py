@@ -1,0 +1,417 @@
+"""One manifest, from blob to message. Read from the top: each step is a method, in the order in which they happen.
+
+read ─► plan ─► (claim) ─► receipt ─► token ─► send ─► record ─► tell
+                              └─ refused: report, rejection   └─ a fault that is not the sender's: park
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import stamina
+from azure.core.exceptions import AzureError, ResourceModifiedError
+
+from shared import messages
+from shared.alerts import Alerts
+from shared.faults import NobodysFault, OperatorsFault
+from shared.ledger import Claim, ClaimLost, Ledger, Outcome
+from shared.manifest import Code, Customers, Finding, Limits, Refused, find_destination, read_manifest
+from shared.messages import Message
+from shared.partner_center import (
+    Accepted,
+    BatchExists,
+    BatchNotFound,
+    CustomerNotFound,
+    PartnerCenter,
+    RequestRefused,
+)
+from shared.plan import Part
+from shared.planning import Draft, plan_manifest, plan_refusal
+from shared.reports import State, latest_name, own_name, report_json
+from shared.storage import Dropped, Manifests, Queues, Reports
+
+logger = logging.getLogger(__name__)
+
+# Temporary names of upload tools, companions of feeds, and our own reports.
+_NOT_A_MANIFEST = (
+    *(".filepart", ".part", ".partial", ".tmp"),
+    *(".md5", ".sha256", ".done", ".ok"),
+    *(".report.json", ".report.csv"),
+)
+STILL_BEING_WRITTEN = timedelta(hours=1)
+WAIT_FOR_OPERATOR = timedelta(minutes=15)
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
+_READINGS = 5
+
+
+class CustomerDirectory(Protocol):
+    """Who may be served, as of now."""
+
+    def current(self) -> Customers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one call to Partner Center is repeated before the manifest is parked. Times in seconds."""
+
+    attempts: int = 4
+    timeout: float = 90.0
+    wait_initial: float = 1.0
+    wait_max: float = 20.0
+    wait_jitter: float = 2.0
+    longest_retry_after: float = 30.0
+
+    def hook(self, error: Exception) -> bool | float:
+        """What stamina asks: whether to wait, and how long where Partner Center said so."""
+        if isinstance(error, NobodysFault) and error.retry_after is not None:
+            return error.retry_after if error.retry_after <= self.longest_retry_after else False
+        return isinstance(error, NobodysFault | BatchNotFound)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The use case. It decides; its parts do."""
+
+    manifests: Manifests
+    customers: CustomerDirectory
+    ledger: Ledger
+    reports: Reports
+    queues: Queues
+    alerts: Alerts
+    partner_center: PartnerCenter
+    limits: Limits
+    default_batch: str
+    devices_per_request: int
+    clock: Callable[[], datetime]
+    patience: Patience = Patience()
+
+    def receive(self, name: str) -> None:
+        """A blob has landed, or is said to have; `name` is its path in the container."""
+        if is_ignored(name):
+            logger.info("manifest.ignored name=%s", name)
+            return
+        draft = self._planned(name)
+        if draft is None:
+            return
+        with draft:
+            claim = self.ledger.begin(draft)
+            if claim is None:
+                logger.info("manifest.known id=%s name=%s", draft.plan.upload.id, name)
+            else:
+                self._go_on(claim)
+
+    def resume(self, wake_up: str) -> None:
+        """A parked manifest's time has come. `wake_up` is the text that parking sent."""
+        try:
+            message = json.loads(wake_up)
+            key, nonce = str(message["key"]), str(message["nonce"])
+        except (ValueError, KeyError, TypeError):
+            logger.error("wake_up.unreadable length=%d", len(wake_up))
+            return
+        claim = self.ledger.resume(key, nonce)
+        if claim is None:
+            logger.info("wake_up.stale id=%s", key[:12])
+            return
+        logger.info("manifest.resumed id=%s start=%d", claim.plan.upload.id, claim.state.starts)
+        self._go_on(claim)
+
+    # Read, plan
+
+    def _planned(self, name: str) -> Draft | None:
+        """The plan for the blob as it is; None where there is nothing to answer (yet)."""
+        for _ in range(_READINGS):
+            dropped = self.manifests.open(name)
+            if dropped is None:
+                logger.warning("manifest.gone name=%s", name)
+                return None
+            if dropped.upload.size == 0 and self.clock() - dropped.upload.received < STILL_BEING_WRITTEN:
+                logger.info("manifest.still_empty name=%s", name)
+                return None
+            try:
+                return self._plan(dropped)
+            except ResourceModifiedError:
+                logger.info("manifest.replaced_while_read id=%s name=%s", dropped.upload.id, name)
+        raise RuntimeError(f"{name} was replaced {_READINGS} times while it was read")
+
+    def _plan(self, dropped: Dropped) -> Draft:
+        upload = dropped.upload
+        try:
+            destination = find_destination(upload.name, dropped.metadata, self.customers.current(), self.default_batch)
+        except Refused as refused:
+            return plan_refusal(upload, refused.finding)
+        if upload.size > self.limits.max_bytes:
+            message = (
+                f"The file has {upload.size:,} bytes; at most {self.limits.max_bytes:,} are taken. Send it in parts."
+            )
+            return plan_refusal(upload, Finding(Code.MANIFEST_TOO_LARGE, message), destination.customer_id)
+        with read_manifest(dropped.chunks(), destination, self.limits) as manifest:
+            draft = plan_manifest(upload, manifest, self.devices_per_request)
+        plan = draft.plan
+        logger.info(
+            "manifest.planned id=%s name=%s customer=%s verdict=%s rows=%d devices=%d errors=%d parts=%d",
+            upload.id,
+            upload.name,
+            plan.customer_id,
+            plan.verdict,
+            plan.rows,
+            plan.devices,
+            plan.errors,
+            len(plan.parts),
+        )
+        return draft
+
+    # Go on, from wherever the upload stands
+
+    def _go_on(self, claim: Claim) -> None:
+        try:
+            self._answer(claim)
+        except ClaimLost:
+            logger.warning("claim.lost id=%s", claim.plan.upload.id)
+        except OperatorsFault as fault:
+            logger.error("manifest.waits_for_operator id=%s problem=%s", claim.plan.upload.id, fault.problem)
+            self.alerts.raise_for(fault, claim.plan, self.clock())
+            self._park(claim, WAIT_FOR_OPERATOR)
+        except NobodysFault as fault:
+            wait = self._backoff(claim, fault)
+            logger.warning("manifest.waits id=%s seconds=%d %s", claim.plan.upload.id, wait.total_seconds(), fault)
+            self._park(claim, wait)
+        except Exception:
+            # The host repeats a failed invocation at once, and the next one must find the way free.
+            with suppress(ClaimLost, AzureError):
+                claim.release()
+            raise
+
+    def _answer(self, claim: Claim) -> None:
+        plan = claim.plan
+        if plan.verdict == "rejected":
+            self._reject(claim)
+        elif plan.verdict == "dry-run":
+            self._receipt(claim)
+            claim.done()
+        elif "duplicate" in claim.outcomes:
+            self._tell_duplicate(claim)
+        elif first := self.ledger.first_with_content(plan):
+            self._duplicate(claim, first)
+        else:
+            self._submit(claim)
+
+    def _reject(self, claim: Claim) -> None:
+        """The sender's to mend: report and rejection."""
+        plan = claim.plan
+        message = messages.manifest_rejected(plan, self.clock())
+        outcome = claim.keep("rejected", _outcome("rejected", message))
+        self._receipt(claim)
+        self._tell(claim, outcome, 1)
+        claim.done()
+        logger.info(
+            "manifest.rejected id=%s reason=%s errors=%d",
+            plan.upload.id,
+            plan.refusal.code if plan.refusal else "-",
+            plan.errors,
+        )
+
+    def _duplicate(self, claim: Claim, first: str) -> None:
+        """The same content was sent before: nothing is posted, and the sender learns what came of it."""
+        sent = [o for o in self.ledger.outcomes(first).values() if o.kind == "submitted"]
+        first_plan = self.ledger.plan(first)
+        locations = [(o.batch_id, o.location) for o in sent]
+        message = messages.manifest_duplicate(claim.plan, first_plan, locations, self.clock())
+        claim.keep("duplicate", _outcome("duplicate", message, duplicate_of=first_plan.upload.id))
+        self._tell_duplicate(claim)
+
+    def _tell_duplicate(self, claim: Claim) -> None:
+        outcome = claim.outcomes["duplicate"]
+        self._receipt(claim, duplicate_of=outcome.duplicate_of)
+        self._tell(claim, outcome, 1)
+        claim.done()
+        logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, outcome.duplicate_of)
+
+    def _submit(self, claim: Claim) -> None:
+        """Request by request: send, record, tell."""
+        self._receipt(claim)
+        batches = _KnownBatches(self, claim)
+        for part in claim.plan.parts:
+            outcome = claim.outcomes.get(_what(part))
+            if outcome is None:
+                outcome = claim.keep(_what(part), self._send(claim, part, batches))
+            self._tell(claim, outcome, part.number)
+        self._report(claim, "submitted")
+        claim.done()
+
+    def _send(self, claim: Claim, part: Part, batches: _KnownBatches) -> Outcome:
+        """One request, as a creation or an append; its outcome is final."""
+        plan, upload = claim.plan, claim.plan.upload
+        devices = claim.read(part)
+        if sha256(devices).hexdigest() != part.digest:
+            raise RuntimeError(f"part {part.number} of {upload.id} is not what was planned")
+        claim.renew(self.clock())
+        try:
+            batch_id, accepted = self._post(plan.customer_id or "", part, devices, batches)
+        except RequestRefused as refused:
+            code = Code.CUSTOMER_NOT_FOUND if isinstance(refused, CustomerNotFound) else Code.REFUSED_BY_PARTNER_CENTER
+            message = messages.upload_refused(plan, part, part.batch_id, refused, code, self.clock())
+            logger.warning("batch.refused id=%s part=%d %s", upload.id, part.number, refused)
+            return _outcome("refused", message, batch_id=part.batch_id, reason=str(code), detail=str(refused))
+        logger.info(
+            "batch.submitted id=%s part=%d batch=%s request_id=%s location=%s",
+            upload.id,
+            part.number,
+            batch_id,
+            accepted.request_id,
+            accepted.location,
+        )
+        message = messages.upload_submitted(plan, part, batch_id, accepted, self.clock())
+        return _outcome("submitted", message, batch_id=batch_id, location=accepted.location)
+
+    def _post(self, customer_id: str, part: Part, devices: bytes, batches: _KnownBatches) -> tuple[str, Accepted]:
+        existing = batches.find(part.batch_id)
+        if existing is None:
+            try:
+                accepted = self._patiently(
+                    lambda: self.partner_center.create_batch(
+                        customer_id, part.batch_id, devices, part.create_request_id
+                    )
+                )
+            except BatchExists:
+                existing = batches.find_anew(part.batch_id)
+            else:
+                batches.add(part.batch_id)
+                return part.batch_id, accepted
+        try:
+            return existing, self._patiently(
+                lambda: self.partner_center.add_devices(customer_id, existing, devices, part.append_request_id)
+            )
+        except BatchNotFound as error:
+            raise NobodysFault(f"The batch is not there yet: {error}") from error
+
+    def _patiently[T](self, call: Callable[[], T]) -> T:
+        """`call`, repeated for a while where nobody is to blame."""
+        p = self.patience
+        for attempt in stamina.retry_context(
+            on=p.hook,
+            attempts=p.attempts,
+            timeout=p.timeout,
+            wait_initial=p.wait_initial,
+            wait_max=p.wait_max,
+            wait_jitter=p.wait_jitter,
+        ):
+            with attempt:
+                return call()
+        raise AssertionError("stamina ends by raising")
+
+    # Tell
+
+    def _tell(self, claim: Claim, outcome: Outcome, count: int) -> None:
+        if claim.state.told < count:
+            self.queues.send(outcome.message)
+            claim.told(count, self.clock())
+
+    def _receipt(self, claim: Claim, *, duplicate_of: str | None = None) -> None:
+        """The supplier's answer to the file itself: report, rows, and the rows to correct."""
+        plan = claim.plan
+        for section, kind in ((plan.report_csv, "report.csv"), (plan.resend_csv, "resend.csv")):
+            if section is not None:
+                self.reports.write(own_name(plan.upload, kind), claim.read(section))
+        self._report(claim, "received", duplicate_of=duplicate_of)
+
+    def _report(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
+        plan = claim.plan
+        batches = []
+        for batch_id, devices in plan.batches.items():
+            ended = [claim.outcomes.get(_what(p)) for p in plan.parts if p.batch_id == batch_id]
+            locations = [o.location for o in ended if o and o.kind == "submitted"]
+            batches.append((batch_id, devices, locations))
+        data = report_json(
+            plan,
+            state,
+            self.clock(),
+            batches=batches,
+            refused=list(_refusals(claim)),
+            duplicate_of=duplicate_of,
+        )
+        self.reports.write(own_name(plan.upload, "report.json"), data)
+        self.reports.write_latest(latest_name(plan.upload), data, plan.upload)
+
+    def _park(self, claim: Claim, wait: timedelta) -> None:
+        """Let the work wait; the sender learns no more than that it was accepted."""
+        try:
+            self._report(claim, "waiting")
+            nonce = claim.park(self.clock() + wait)
+            self.queues.wake(claim.key, nonce, wait)
+        except ClaimLost:
+            logger.warning("claim.lost id=%s", claim.plan.upload.id)
+
+    def _backoff(self, claim: Claim, fault: NobodysFault) -> timedelta:
+        doubled = min(SHORTEST_WAIT * (1 << min(claim.state.starts - 1, 16)), LONGEST_WAIT)
+        return max(doubled, timedelta(seconds=fault.retry_after or 0))
+
+
+class _KnownBatches:
+    """The batches a customer has, as far as this upload knows."""
+
+    def __init__(self, intake: Intake, claim: Claim) -> None:
+        self._intake = intake
+        self._customer_id = claim.plan.customer_id or ""
+        submitted = (o.batch_id for o in claim.outcomes.values() if o.kind == "submitted")
+        self._spelling = {batch_id.casefold(): batch_id for batch_id in submitted}
+        # An earlier start may have posted a creation and died before the answer was kept. The list cannot tell whether
+        # the batch it shows is that one's: so a batch's open first request is repeated as a creation, with its own id.
+        self._listed = not claim.is_fresh
+        self._refusal: RequestRefused | None = None
+
+    def find(self, batch_id: str) -> str | None:
+        """The batch as Partner Center spells it; None where it is to be created."""
+        if not self._listed:
+            self._load()
+        return self._spelling.get(batch_id.casefold())
+
+    def find_anew(self, batch_id: str) -> str:
+        """The same, for a batch that is known to exist by now."""
+        self._load()
+        return self._spelling.setdefault(batch_id.casefold(), batch_id)
+
+    def add(self, batch_id: str) -> None:
+        self._spelling[batch_id.casefold()] = batch_id
+
+    def _load(self) -> None:
+        if self._refusal:
+            raise self._refusal
+        intake = self._intake
+        try:
+            found = intake._patiently(lambda: intake.partner_center.batches(self._customer_id))
+        except RequestRefused as refused:
+            self._refusal = refused
+            raise
+        self._spelling |= found
+        self._listed = True
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a blob of this name is no manifest and gets no answer."""
+    file = PurePosixPath(name).name.casefold()
+    return file.startswith((".", "~$")) or file.endswith(_NOT_A_MANIFEST) or file == "thumbs.db"
+
+
+def _what(part: Part) -> str:
+    return f"{part.number:05d}"
+
+
+def _outcome(kind: str, message: Message, **details: str | None) -> Outcome:
+    return Outcome.model_validate({"kind": kind, "channel": message.channel, "text": message.text} | details)
+
+
+def _refusals(claim: Claim) -> Iterator[Finding]:
+    for part in claim.plan.parts:
+        outcome = claim.outcomes.get(_what(part))
+        if outcome and outcome.kind == "refused":
+            rows = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in part.rows[:20])
+            message = f"Partner Center refused the request with rows {rows}: {outcome.detail}"
+            yield Finding(Code(outcome.reason), message, part.rows[0][0])

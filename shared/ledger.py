@@ -1,0 +1,339 @@
+"""What is planned, sent and told, so that a crash or a second delivery never sends twice (docs/ledger.md).
+
+    uploads/{key}            the plan and its sections, never rewritten; its metadata is the state, its ETag the fence
+    content/{content key}    the key of the upload that sent this content
+    sends/{key}/{what}       how one request, or the upload as a whole, ended, with the text of the message
+
+Blobs are created if absent. The storage client repeats a call whose answer was lost, and is then told that a
+stranger was first: so after each such answer this module looks who it was before it believes it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Protocol, Self
+from uuid import uuid4
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+from pydantic import BaseModel, ConfigDict
+
+from shared.messages import Channel, Message
+from shared.plan import Plan, Section
+from shared.planning import Draft
+from shared.storage import only_over
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient, ContainerClient
+
+CONTAINER = "intake-ledger"
+# With the interval of a sweep this must stay under the 15 minutes that suppliers are promised.
+TERM = timedelta(minutes=4)
+_FIRST_READ = 256 * 1024
+_LONGEST_PLAN = 64 * 1024 * 1024
+
+type Clock = Callable[[], datetime]
+
+
+class ClaimLost(Exception):
+    """Somebody else goes on with this upload."""
+
+
+class Outcome(BaseModel):
+    """How one request (`what` is its number) or the upload as a whole ended, and the message that says so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    batch_id: str = ""
+    location: str | None = None
+    reason: str = ""
+    detail: str = ""
+    duplicate_of: str = ""
+    channel: Channel
+    text: str
+
+    @property
+    def message(self) -> Message:
+        return Message(self.channel, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An upload's metadata. `told` counts the outcomes whose messages were sent, in the order of the parts."""
+
+    holder: str = ""
+    until: datetime | None = None
+    starts: int = 0
+    told: int = 0
+    done: bool = False
+    due: datetime | None = None
+    nonce: str = ""
+
+    def as_metadata(self) -> dict[str, str]:
+        values = {
+            "holder": self.holder,
+            "until": self.until.isoformat() if self.until else "",
+            "starts": str(self.starts),
+            "told": str(self.told),
+            "done": "1" if self.done else "",
+            "due": self.due.isoformat() if self.due else "",
+            "nonce": self.nonce,
+        }
+        return {name: value for name, value in values.items() if value}
+
+    @classmethod
+    def of(cls, metadata: dict[str, str]) -> Self:
+        until, due = metadata.get("until"), metadata.get("due")
+        return cls(
+            holder=metadata.get("holder", ""),
+            until=datetime.fromisoformat(until) if until else None,
+            starts=int(metadata.get("starts") or 0),
+            told=int(metadata.get("told") or 0),
+            done=bool(metadata.get("done")),
+            due=datetime.fromisoformat(due) if due else None,
+            nonce=metadata.get("nonce", ""),
+        )
+
+    def is_held(self, now: datetime) -> bool:
+        return bool(self.holder and self.until and now < self.until)
+
+    def is_waiting(self, now: datetime) -> bool:
+        return bool(self.due and now < self.due)
+
+
+class Sections(Protocol):
+    """Where the bytes of a record's sections are read from."""
+
+    def read(self, section: Section) -> bytes: ...
+
+
+class Ledger:
+    """The records of all uploads, in one container."""
+
+    def __init__(self, container: ContainerClient, clock: Clock) -> None:
+        self._container = container
+        self._clock = clock
+
+    def begin(self, draft: Draft) -> Claim | None:
+        """Write the plan and claim it, in one write. A record that stands already is taken over where nobody holds it.
+
+        None where there is nothing to do: all is told, somebody holds it, or its wake-up is still to come.
+        """
+        key = draft.plan.upload.key
+        blob = self._upload(key)
+        state = State(holder=str(uuid4()), until=self._clock() + TERM, starts=1)
+        header = draft.plan.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        try:
+            written = blob.upload_blob(
+                _Joined(header, draft),
+                length=len(header) + draft.size,
+                metadata=state.as_metadata(),
+                overwrite=False,
+            )
+        except ResourceExistsError:
+            found = blob.get_blob_properties()
+            there = State.of(found.metadata)
+            if there.holder != state.holder:
+                return self._take_over(key)
+            written = {"etag": found.etag}
+        return Claim(self, draft.plan, blob, state, str(written["etag"]), draft)
+
+    def resume(self, key: str, nonce: str) -> Claim | None:
+        """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
+        state = State.of(self._upload(key).get_blob_properties().metadata)
+        return self._take_over(key) if state.nonce == nonce and not state.done else None
+
+    def plan(self, key: str) -> Plan:
+        return _read_plan(self._upload(key))[0]
+
+    def is_done(self, key: str) -> bool:
+        return State.of(self._upload(key).get_blob_properties().metadata).done
+
+    def outcomes(self, key: str) -> dict[str, Outcome]:
+        """Every outcome of an upload so far, by what it is of, parts in their order."""
+        prefix = f"sends/{key}/"
+        names = sorted(b.name for b in self._container.list_blobs(name_starts_with=prefix))
+        return {name.removeprefix(prefix): self._outcome(name) for name in names}
+
+    def _take_over(self, key: str) -> Claim | None:
+        blob = self._upload(key)
+        plan, offset, state, etag = _read_plan(blob)
+        now = self._clock()
+        if state.done or state.is_held(now) or state.is_waiting(now):
+            return None
+        claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
+        try:
+            claim.change(holder=str(uuid4()), until=now + TERM, starts=state.starts + 1, due=None, nonce="")
+        except ClaimLost:
+            return None
+        claim.outcomes = self.outcomes(key)
+        return claim
+
+    def _upload(self, key: str) -> BlobClient:
+        return self._container.get_blob_client(f"uploads/{key}")
+
+    def _outcome(self, name: str) -> Outcome:
+        return Outcome.model_validate_json(self._container.download_blob(name).readall())
+
+    def keep(self, key: str, what: str, outcome: Outcome) -> Outcome:
+        """Keep an outcome if there is none, and return the one that stands."""
+        name = f"sends/{key}/{what}"
+        try:
+            self._container.upload_blob(name, outcome.model_dump_json().encode(), overwrite=False)
+        except ResourceExistsError:
+            return self._outcome(name)
+        return outcome
+
+    def first_with_content(self, plan: Plan) -> str | None:
+        """The key of the upload that has sent, or is sending, the same content; None where this one is to send it.
+
+        A first upload that Partner Center refused a request of does not count: its content may be sent anew.
+        """
+        content = plan.content_key
+        if content is None:
+            return None
+        blob = self._container.get_blob_client(f"content/{content}")
+        mine = plan.upload.key
+        for _ in range(5):
+            try:
+                blob.upload_blob(mine.encode(), overwrite=False)
+                return None
+            except ResourceExistsError:
+                found = blob.download_blob()
+                first = found.readall().decode()
+            if first == mine:
+                return None
+            if not plan.upload.resubmit and not self._may_be_sent_anew(first):
+                return first
+            try:
+                blob.upload_blob(mine.encode(), **only_over(found.properties.etag))
+                return None
+            except ResourceModifiedError:
+                continue  # somebody else replaced it just now, or our own first try did: look again
+        raise RuntimeError(f"content/{content} keeps changing")
+
+    def _may_be_sent_anew(self, key: str) -> bool:
+        return self.is_done(key) and any(o.kind == "refused" for o in self.outcomes(key).values())
+
+
+class Claim:
+    """The right to go on with one upload, for a while. A change of state raises ClaimLost if it has gone to another."""
+
+    def __init__(
+        self, ledger: Ledger, plan: Plan, blob: BlobClient, state: State, etag: str, sections: Sections
+    ) -> None:
+        self.plan = plan
+        self.key = plan.upload.key
+        self.state = state
+        self.outcomes: dict[str, Outcome] = {}
+        self._ledger = ledger
+        self._blob = blob
+        self._etag = etag
+        self._sections = sections
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nobody worked on this upload before."""
+        return self.state.starts == 1
+
+    def read(self, section: Section) -> bytes:
+        """A section's bytes, as they were planned."""
+        return self._sections.read(section)
+
+    def keep(self, what: str, outcome: Outcome) -> Outcome:
+        """Keep an outcome. It needs no claim: an answer that came must not be lost because the claim was."""
+        self.outcomes[what] = self._ledger.keep(self.key, what, outcome)
+        return self.outcomes[what]
+
+    def change(self, **changes: object) -> None:
+        """Change the state, if the claim still stands."""
+        state = replace(self.state, **changes)  # type: ignore[arg-type]
+        try:
+            written = self._blob.set_blob_metadata(
+                state.as_metadata(), etag=self._etag, match_condition=MatchConditions.IfNotModified
+            )
+            self._etag = str(written["etag"])
+        except ResourceModifiedError:
+            found = self._blob.get_blob_properties()
+            if State.of(found.metadata) != state:
+                raise ClaimLost(self.plan.upload.id) from None
+            self._etag = str(found.etag)
+        self.state = state
+
+    def renew(self, now: datetime) -> None:
+        """Hold on for another term, when a third of this one is gone."""
+        if self.state.until and self.state.until - now < TERM * 2 / 3:
+            self.change(until=now + TERM)
+
+    def told(self, count: int, now: datetime) -> None:
+        """The messages of the first `count` outcomes were sent."""
+        self.change(told=count, until=now + TERM)
+
+    def done(self) -> None:
+        """Nothing is left to do."""
+        self.change(done=True, holder="", until=None)
+
+    def park(self, due: datetime) -> str:
+        """Let go until `due`; returns the nonce of the wake-up that may bring it back."""
+        nonce = str(uuid4())
+        self.change(holder="", until=None, due=due, nonce=nonce)
+        return nonce
+
+    def release(self) -> None:
+        """Let go at once, for whoever comes next."""
+        self.change(holder="", until=None)
+
+
+class _Remote:
+    """Sections of a record that lies in the ledger; they are never rewritten."""
+
+    def __init__(self, blob: BlobClient, offset: int) -> None:
+        self._blob = blob
+        self._offset = offset
+
+    def read(self, section: Section) -> bytes:
+        data: bytes = self._blob.download_blob(offset=self._offset + section.offset, length=section.length).readall()
+        return data
+
+
+class _Joined(io.RawIOBase):
+    """The plan and its sections as one stream."""
+
+    def __init__(self, header: bytes, draft: Draft) -> None:
+        self._header = io.BytesIO(header)
+        self._draft = draft
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._header.read(size)
+        wanted = self._draft.size - self._at if size < 0 else size - len(piece)
+        rest = self._draft.read(Section(offset=self._at, length=max(wanted, 0)))
+        self._at += len(rest)
+        return piece + rest
+
+
+def _read_plan(blob: BlobClient) -> tuple[Plan, int, State, str]:
+    """The plan, where its sections begin, the state and its ETag: one call where the plan is no longer than usual."""
+    length = _FIRST_READ
+    while True:
+        found = blob.download_blob(offset=0, length=length)
+        head = found.readall()
+        line, end, _ = head.partition(b"\n")
+        if end:
+            properties = found.properties
+            return (
+                Plan.model_validate_json(line),
+                len(line) + 1,
+                State.of(properties.metadata),
+                str(properties.etag),
+            )
+        if length > _LONGEST_PLAN:
+            raise RuntimeError(f"{blob.blob_name} holds no plan")
+        length *= 8

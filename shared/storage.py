@@ -1,0 +1,121 @@
+"""The storage account: manifests in, reports out, messages onto the queues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.storage.blob import ContentSettings
+
+from shared.messages import Channel, Message
+from shared.plan import Upload
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobProperties, ContainerClient, StorageStreamDownloader
+    from azure.storage.queue import QueueClient
+
+FOR_EVER = -1
+LONGEST_DELAY = timedelta(days=7)
+_CONTENT_TYPES = {"json": "application/json; charset=utf-8", "csv": "text/csv; charset=utf-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One version of a blob, opened. Its chunks are all of that version; ResourceModifiedError if it was replaced."""
+
+    upload: Upload
+    metadata: Mapping[str, str]
+    _stream: StorageStreamDownloader[bytes]
+
+    def chunks(self) -> Iterator[bytes]:
+        return self._stream.chunks()
+
+
+class Manifests:
+    """The container that suppliers drop into. Nothing there is ever moved, changed or deleted."""
+
+    def __init__(self, container: ContainerClient) -> None:
+        self._container = container
+
+    def open(self, name: str) -> Dropped | None:
+        """The blob as it is now, or None if it is gone. One call for a blob of up to one chunk."""
+        try:
+            stream = self._container.download_blob(name)
+        except ResourceNotFoundError:
+            return None
+        properties: BlobProperties = stream.properties
+        metadata = {k.casefold(): v for k, v in properties.metadata.items()}
+        upload = Upload(
+            container_url=self._container.url,
+            container=self._container.container_name,
+            name=name,
+            etag=properties.etag.strip('"'),
+            received=properties.last_modified,
+            size=stream.size,
+            resubmit=metadata.get("resubmit", "").casefold() == "true",
+        )
+        return Dropped(upload, metadata, stream)
+
+
+class Reports:
+    """The container that suppliers read."""
+
+    def __init__(self, container: ContainerClient) -> None:
+        self._container = container
+
+    def write(self, name: str, data: bytes) -> None:
+        self._container.upload_blob(name, data, overwrite=True, content_settings=_content(name))
+
+    def write_latest(self, name: str, data: bytes, upload: Upload) -> None:
+        """Write a report that several uploads share; that of a later upload is left as it is."""
+        blob = self._container.get_blob_client(name)
+        received = upload.received.isoformat()
+        for _ in range(5):
+            etag = None
+            with suppress(ResourceNotFoundError):
+                found = blob.get_blob_properties()
+                if found.metadata.get("received", "") > received:
+                    return
+                etag = found.etag
+            with suppress(ResourceModifiedError, ResourceExistsError):
+                blob.upload_blob(
+                    data,
+                    metadata={"received": received},
+                    content_settings=_content(name),
+                    **only_over(etag),
+                )
+                return
+
+
+class Queues:
+    """The queues that others read, and the one by which parked work comes back. Messages live until they are read."""
+
+    def __init__(self, channels: Mapping[Channel, QueueClient], retries: QueueClient) -> None:
+        self._channels = channels
+        self._retries = retries
+
+    def send(self, message: Message) -> None:
+        self._channels[message.channel].send_message(message.text, time_to_live=FOR_EVER)
+
+    def wake(self, key: str, nonce: str, after: timedelta) -> None:
+        """Have `resume_manifest` called with this upload, not before `after`."""
+        text = json.dumps({"key": key, "nonce": nonce})
+        delay = int(min(after, LONGEST_DELAY).total_seconds())
+        self._retries.send_message(text, time_to_live=FOR_EVER, visibility_timeout=delay)
+
+
+def only_over(etag: str | None) -> dict[str, Any]:
+    """Arguments for writing a blob over this version of it alone, or, without one, only where there is none."""
+    if etag is None:
+        return {"overwrite": False}
+    return {"overwrite": True, "etag": etag, "match_condition": MatchConditions.IfNotModified}
+
+
+def _content(name: str) -> ContentSettings:
+    return ContentSettings(content_type=_CONTENT_TYPES[name.rsplit(".", 1)[1]])
