@@ -1,0 +1,35 @@
+"""The triggers and nothing else. Names are fixed: an Event Grid subscription names the first, and a rename would
+silently drop its events.
+
+What the decorators need is read here with a default, which cannot raise: an exception at import makes every function
+disappear. All other settings are read on first use.
+"""
+
+import os
+
+import azure.functions as func
+import azurefunctions.extensions.bindings.blob as blob
+
+from shared import wiring
+
+app = func.FunctionApp()
+
+CONTAINER = "%MANIFEST_CONTAINER%" if "MANIFEST_CONTAINER" in os.environ else "manifests"
+
+
+@app.function_name("receive_manifest")
+@app.blob_trigger(
+    arg_name="manifest",
+    path=f"{CONTAINER}/{{name}}",
+    connection="ManifestStorage",
+    # As text: func.BlobSource would raise for an unknown one, where the host says what is wrong.
+    source=os.environ.get("BLOB_TRIGGER_SOURCE", "EventGrid"),  # type: ignore[arg-type]
+)
+def receive_manifest(manifest: blob.BlobClient) -> None:
+    wiring.intake().receive(manifest.blob_name)
+
+
+@app.function_name("resume_manifest")
+@app.queue_trigger(arg_name="message", queue_name="intake-retries", connection="ManifestStorage")
+def resume_manifest(message: func.QueueMessage) -> None:
+    wiring.intake().resume(message.get_body().decode())
