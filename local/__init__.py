@@ -1,0 +1,1 @@
+"""The whole cloud on one machine: storage, Partner Center, Entra, Key Vault, managed identity."""
