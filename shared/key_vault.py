@@ -97,9 +97,12 @@ class FederatedCredential:
         self._identity = identity
 
     def get(self) -> dict[str, object]:
-        """The shape that MSAL wants. Raises OperatorsFault where the app has no managed identity."""
+        """The shape that MSAL wants: it asks for an assertion when it needs one."""
+        return {"client_assertion": self._assertion}
+
+    def _assertion(self) -> str:
         try:
-            return {"client_assertion": self._identity.get_token(f"{FEDERATION_AUDIENCE}/.default").token}
+            return self._identity.get_token(f"{FEDERATION_AUDIENCE}/.default").token
         except ClientAuthenticationError as error:
             raise OperatorsFault(
                 "managed-identity-refused",

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -47,11 +48,12 @@ def intake() -> Intake:
     global _intake
     with _lock:
         if _intake is None:
-            _intake = _build()
+            _intake = build(os.environ)
         return _intake
 
 
-def _build() -> Intake:
+def build(environment: Mapping[str, str]) -> Intake:
+    """The intake that these app settings describe. Raises SettingsError, naming what is missing or wrong."""
     from shared.alerts import Alerts
     from shared.intake import Intake
     from shared.ledger import CONTAINER as LEDGER
@@ -66,7 +68,7 @@ def _build() -> Intake:
     for name in ("azure.core.pipeline.policies.http_logging_policy", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
-    settings = Settings.from_environment(os.environ)
+    settings = Settings.from_environment(environment)
     account = _Account(settings)
     ledger = account.container(LEDGER)
     queues = Queues(account.channels(), account.queue(RETRIES_QUEUE))

@@ -111,6 +111,11 @@ class AppUserTokens:
             answer = app.acquire_token_by_refresh_token(refresh_token, scopes=[self._app.scope])
         except requests.RequestException as error:
             raise NobodysFault(f"No answer from Entra: {type(error).__name__}") from error
+        except ValueError as error:
+            # MSAL's word for a tenant that the authority does not know. Keys were looked at before they got here.
+            raise OperatorsFault(
+                "authority-unknown", "Entra does not know the tenant. Check PARTNER_TENANT_ID and AUTHORITY_HOST."
+            ) from error
         if "access_token" not in answer:
             raise _refused(answer)
         value = str(answer["access_token"])
@@ -122,6 +127,8 @@ class AppUserTokens:
 
 class BearerAuth(httpx.Auth):
     """Puts the token on requests to `base_url` and nowhere else; on a 401 renews it once and sends again."""
+
+    requires_response_body = True  # a 401 says in its body whether a new token would help
 
     def __init__(self, tokens: AppUserTokens, base_url: str) -> None:
         self._tokens = tokens
