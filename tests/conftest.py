@@ -1,0 +1,28 @@
+"""What all tests share: where the reference samples lie, and one local cloud for each test process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.cloud import LocalCloud
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    folder = SHARED / "samples"
+    if not folder.is_dir():
+        pytest.skip(f"the reference samples are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[LocalCloud]:
+    """The whole local cloud. Tests keep out of each other's way by using customers and queues of their own."""
+    # The real clients find the certificate authority and the managed identity in the environment alone.
+    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.settings().items():
+            patch.setenv(name, value)
+        yield cloud

@@ -1,0 +1,151 @@
+"""One test's own corner of the local cloud: a customer, a folder, queues, and an intake on the real clients."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from azure.storage.queue import TextBase64DecodePolicy
+
+from local.cloud import LocalCloud
+from local.simulators.server import ReceivedRequest
+from shared import wiring
+from shared.intake import Intake, Patience
+
+IMPATIENT = Patience(attempts=3, timeout=10, wait_initial=0.01, wait_max=0.02, wait_jitter=0.01)
+
+
+@dataclass
+class Corner:
+    cloud: LocalCloud
+    customer: str = field(default_factory=lambda: str(uuid4()))
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.queues = {
+            name: f"{name.split('_')[0].lower()}-{self.customer}"
+            for name in ("RESULT_QUEUE", "OUTCOME_QUEUE", "REJECTION_QUEUE", "ALERT_QUEUE")
+        }
+        self.folder = self.customer
+        self._intake: Intake | None = None
+
+    @property
+    def intake(self) -> Intake:
+        if self._intake is None:
+            customers = {"CUSTOMERS": json.dumps({self.folder: {"customerId": self.customer, "batchId": "Standard"}})}
+            environment = self.cloud.settings() | self.queues | customers | self.settings
+            self._intake = replace(wiring.build(environment), patience=IMPATIENT)
+        return self._intake
+
+    def drop(self, name: str, data: bytes, metadata: dict[str, str] | None = None) -> str:
+        """Upload as a supplier does; returns the blob's name."""
+        self.cloud.drop(path := f"{self.folder}/{name}", data, metadata)
+        return path
+
+    def deliver(self, name: str, data: bytes, metadata: dict[str, str] | None = None) -> str:
+        """Upload, and let the intake hear of it."""
+        path = self.drop(name, data, metadata)
+        self.intake.receive(path)
+        return path
+
+    def wake(self) -> int:
+        """Let parked manifests' time come; returns how many were woken."""
+        messages = self.wake_ups()
+        for message in messages:
+            key = json.loads(message)["key"]
+            blob = self.cloud.blob_service().get_blob_client("intake-ledger", f"uploads/{key}")
+            metadata = blob.get_blob_properties().metadata
+            blob.set_blob_metadata(metadata | {"due": "2020-01-01T00:00:00+00:00"})
+            self.intake.resume(message)
+        return len(messages)
+
+    def forget_problem(self, code: str) -> None:
+        """Tests share the ledger: another may have told the operators of this problem already."""
+        blob = self.cloud.blob_service().get_blob_client("intake-ledger", f"problems/{code}")
+        if blob.exists():
+            blob.delete_blob()
+
+    def wake_ups(self) -> list[str]:
+        """The wake-ups of this corner's manifests, also those that are still delayed."""
+        mine = []
+        for blob in (
+            self.cloud.blob_service()
+            .get_container_client("intake-ledger")
+            .list_blobs(name_starts_with="uploads/", include=["metadata"])
+        ):
+            nonce = (blob.metadata or {}).get("nonce")
+            if nonce and self.customer in self.ledger_text(blob.name):
+                mine.append(json.dumps({"key": blob.name.removeprefix("uploads/"), "nonce": nonce}))
+        return mine
+
+    def ledger_text(self, name: str) -> str:
+        return self.cloud.blob_service().get_blob_client("intake-ledger", name).download_blob().readall().decode()
+
+    def texts(self, queue: str) -> list[str]:
+        """Every message on a queue, in order of arrival; they stay there."""
+        client = self.cloud.queue_service().get_queue_client(
+            self.queues[queue], message_decode_policy=TextBase64DecodePolicy()
+        )
+        return [m.content for m in client.peek_messages(max_messages=32)]
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        return [json.loads(t) for t in self.texts("RESULT_QUEUE")]
+
+    @property
+    def rejections(self) -> list[dict[str, Any]]:
+        return [json.loads(t) for t in self.texts("REJECTION_QUEUE")]
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        return [json.loads(t) for t in self.texts("ALERT_QUEUE")]
+
+    def report(self, path: str) -> dict[str, Any]:
+        """The latest report of a manifest, as its supplier finds it beside it."""
+        report: dict[str, Any] = json.loads(self.report_file(f"{path}.report.json"))
+        return report
+
+    def report_file(self, name: str) -> bytes:
+        return self.cloud.blob_service().get_blob_client("manifest-reports", name).download_blob().readall()
+
+    def report_files(self, path: str) -> list[str]:
+        container = self.cloud.blob_service().get_container_client("manifest-reports")
+        return sorted(b.name for b in container.list_blobs(name_starts_with=path))
+
+    @property
+    def calls(self) -> list[ReceivedRequest]:
+        """What Partner Center received for this customer, lists included."""
+        return [r for r in self.cloud.partner_center.requests if self.customer in r.path]
+
+    @property
+    def posts(self) -> list[ReceivedRequest]:
+        return [r for r in self.calls if r.method == "POST"]
+
+    @property
+    def batches(self) -> dict[str, list[dict[str, Any]]]:
+        """Device batches as Partner Center has them now."""
+        return self.cloud.partner_center.batches(self.customer)
+
+
+@pytest.fixture
+def corner(cloud: LocalCloud) -> Corner:
+    return Corner(cloud)
+
+
+@pytest.fixture
+def new_corner(cloud: LocalCloud) -> Callable[..., Corner]:
+    """A corner with settings of its own."""
+    return lambda **settings: Corner(cloud, settings=settings)
+
+
+@pytest.fixture(autouse=True)
+def no_faults_left(request: pytest.FixtureRequest) -> Any:
+    """A fault that one test planned must not meet the next."""
+    yield
+    if "cloud" in request.fixturenames:
+        cloud = request.getfixturevalue("cloud")
+        for simulator in (cloud.partner_center, cloud.entra, cloud.key_vault, cloud.managed_identity):
+            simulator.faults.clear()
+        cloud.entra.refuse(None)
