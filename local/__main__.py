@@ -1,7 +1,8 @@
-"""`python -m local demo` and `python -m local run`."""
+"""`python -m local demo` and `python -m local run [FOLDER]`."""
 
 import signal
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,12 +16,15 @@ def main() -> int:
     console = Console(soft_wrap=not sys.stdout.isatty())
     # A SIGTERM ends everything in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    commands = {"demo": demo, "run": run}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:
-        console.print("usage: python -m local demo|run")
-        return 2
     try:
-        return commands[sys.argv[1]](console)
+        match sys.argv[1:]:
+            case ["demo"]:
+                return demo(console)
+            case ["run", *folder] if len(folder) < 2:
+                return run(console, *map(Path, folder))
+            case _:
+                console.print("usage: python -m local demo | run [FOLDER]", markup=False)
+                return 2
     except (StackError, AzuriteError) as error:
         console.print(f"[red]Failed:[/] {error}")
         return 1

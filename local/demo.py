@@ -53,7 +53,7 @@ def _run(stack: Stack, console: Console) -> list[Event]:
 
 
 def _is_complete(events: list[Event]) -> bool:
-    submitted = [e for e in only(events, "report") if e.data["state"] == "submitted"]
+    submitted = {e.manifest for e in only(events, "report") if e.data["state"] == "submitted"}
     results, rejections = only(events, "device-batch-results"), only(events, "manifest-rejections")
     if len(results) > 3 or len(rejections) > 1 or only(events, "operator-alerts"):
         raise StackError(f"Unexpected messages: {[e.data['type'] for e in events if e.kind not in ('report', 'call')]}")

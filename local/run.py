@@ -1,4 +1,4 @@
-"""`make run`: the stack stays up, and what is put into `drop/{customer}/` is uploaded as a supplier would."""
+"""`make run`: the stack stays up, and what is put into `drop/{customer}/` is uploaded as a supplier would upload it."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class DropFolder:
         return path.relative_to(self._folder).as_posix()
 
 
-def run(console: Console) -> int:
+def run(console: Console, folder: Path = DROP) -> int:
     """Until Ctrl-C; returns the exit code."""
     for customer in CUSTOMERS:
-        (DROP / customer).mkdir(parents=True, exist_ok=True)
-    drop = DropFolder(DROP)
+        (folder / customer).mkdir(parents=True, exist_ok=True)
+    drop = DropFolder(folder)
     console.print("Starting the local cloud …")
     try:
         with Stack("run") as stack, Lines(console) as view:
             watch = Watch(stack.cloud)
-            folders = ", ".join(f"{DROP.name}/{customer}/" for customer in CUSTOMERS)
+            folders = ", ".join(f"{folder.name}/{customer}/" for customer in CUSTOMERS)
             console.print(f"Put manifests into {folders} (log: {stack.log}). Ctrl-C ends everything.")
             while True:
                 stack.check()

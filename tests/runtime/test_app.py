@@ -1,0 +1,170 @@
+"""The function app itself, on Microsoft's worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from azure.storage.queue import TextBase64DecodePolicy
+
+from local.cloud import CONTOSO
+from tests.runtime.conftest import ROOT, Runtime, eventually
+
+
+@pytest.fixture
+def queue(runtime: Runtime) -> str:
+    return f"results-{uuid4()}"
+
+
+def functions(runtime: Runtime, **settings: str) -> dict[str, dict[str, Any]]:
+    listed = runtime.finish("--list", app=ROOT, **settings)
+    assert listed.returncode == 0, listed.stderr
+    return {f["name"]: f for f in map(json.loads, listed.stdout.splitlines())}
+
+
+def test_names_triggers_and_bindings_are_the_contract(runtime: Runtime) -> None:
+    """An Event Grid subscription names the first function, and parked work waits on the second's queue."""
+    found = functions(runtime)
+
+    assert set(found) == {"receive_manifest", "resume_manifest"}
+    (blob,) = found["receive_manifest"]["bindings"]
+    assert (blob["type"], blob["path"]) == ("blobTrigger", "%MANIFEST_CONTAINER%/{name}")
+    assert (blob["connection"], blob["source"]) == ("ManifestStorage", "EventGrid")
+    assert blob["properties"] == {"SupportsDeferredBinding": True}
+    (queue,) = found["resume_manifest"]["bindings"]
+    assert (queue["type"], queue["queueName"]) == ("queueTrigger", "intake-retries")
+    assert queue["connection"] == "ManifestStorage"
+
+
+def test_the_container_has_a_default(runtime: Runtime) -> None:
+    """`%NAME%` without a setting would take every function away; the default needs none."""
+    settings = {k: v for k, v in runtime.settings.items() if k not in ("MANIFEST_CONTAINER", "BLOB_TRIGGER_SOURCE")}
+    command = [sys.executable, "-m", "local.host", "--app", ROOT, "--list"]
+    listed = subprocess.run(command, env=settings, capture_output=True, text=True, check=True, timeout=60)
+
+    assert json.loads(listed.stdout.splitlines()[0])["bindings"][0]["path"] == "manifests/{name}"
+
+
+def test_an_unknown_source_is_refused(runtime: Runtime) -> None:
+    """It would be on Azure, with no better word than this."""
+    refused = runtime.finish("--list", app=ROOT, BLOB_TRIGGER_SOURCE="EventGird")
+
+    assert refused.returncode == 1
+    assert "No job functions found" in refused.stderr
+
+
+def test_a_missing_setting_fails_an_invocation_and_not_the_app(runtime: Runtime) -> None:
+    """All functions are there; the one that runs names the setting."""
+    assert set(functions(runtime, KEY_VAULT_URL="")) == {"receive_manifest", "resume_manifest"}
+    runtime.container.create_container()
+    runtime.container.upload_blob("contoso/a.csv", b"x")
+    ended = runtime.finish("--once", app=ROOT, KEY_VAULT_URL="", **only(runtime))
+
+    assert "KEY_VAULT_URL is missing" in ended.stderr
+
+
+def test_a_blob_becomes_a_message(runtime: Runtime, queue: str) -> None:
+    """Dropped, found by the host, run by the worker, posted, told: the whole way."""
+    own = only(runtime) | {"RESULT_QUEUE": queue, "CUSTOMERS": json.dumps({"contoso": CONTOSO})}
+    runtime.container.create_container()
+    runtime.container.upload_blob(
+        "contoso/batch=März/a b%20c.json", b'[{"SerialNumber":"1","ProductKey":"00329-00000-0003-AA606"}]'
+    )
+    ended = runtime.finish("--once", app=ROOT, **own)
+
+    assert ended.returncode == 0, ended.stderr
+    client = runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
+    (message,) = client.peek_messages()
+    event = json.loads(message.content)
+    assert event["data"]["manifest"]["name"] == "contoso/batch=März/a b%20c.json"
+    assert event["source"].endswith(f"{runtime.name}/contoso/batch%3DM%C3%A4rz/a%20b%2520c.json")
+    assert event["data"]["batchId"] == "März"
+    assert runtime.cloud.partner_center.batches(CONTOSO)["März"]
+    assert event["data"]["location"] in {p.location for p in runtime.cloud.partner_center.posts()}
+
+
+def only(runtime: Runtime) -> dict[str, str]:
+    """Settings with which the app sees this test's blobs alone."""
+    return {"MANIFEST_CONTAINER": runtime.name}
+
+
+class Local:
+    """`python -m local …` as a person starts it, in a process group of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.output = folder / "output"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local", *arguments],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("ManifestStorage", "IDENTITY_"))},
+            stdout=self.output.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def says(self, *texts: str) -> Callable[[], bool]:
+        return lambda: all(text in self.said for text in texts) or self.process.poll() is not None
+
+    def group(self) -> list[str]:
+        """Every process that it started and that still runs."""
+        listed = subprocess.run(["ps", "-eo", "sess=,args="], capture_output=True, text=True, check=True).stdout
+        mine = str(self.process.pid)
+        return [line for line in listed.splitlines() if line.split()[0] == mine]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Any:
+    started: list[Local] = []
+
+    def begin(*arguments: str) -> Local:
+        started.append(Local(tmp_path, *arguments))
+        return started[-1]
+
+    yield begin
+    for local in started:
+        local.process.kill()
+        local.process.wait()
+
+
+def test_the_demo_shows_three_tracking_uris_and_a_rejection(start: Any) -> None:
+    """What a newcomer runs first."""
+    demo = start("demo")
+
+    assert demo.process.wait(100) == 0, demo.said
+    assert demo.said.count('"type": "io.autopilotdrop.upload.submitted"') == 3
+    assert demo.said.count('"location": "/customers/') == 3
+    assert "contoso/batch=Kiosk/refurbished.csv: rejected" in demo.said
+    assert not demo.group()
+
+
+def test_a_file_in_the_drop_folder_is_answered_until_ctrl_c(start: Any, tmp_path: Path) -> None:
+    """`make run` uploads what is put there, shows what comes of it, and leaves nothing behind."""
+    run = start("run", str(tmp_path / "drop"))
+    eventually(run.says("Put manifests into"), 60)
+    (tmp_path / "drop" / "fabrikam" / "a.json").write_text('[{"ProductKey": "00329-00000-0003-AA606"}]')
+    eventually(run.says("upload.submitted", "report submitted"), 60)
+    assert run.process.poll() is None, run.said
+    run.process.send_signal(signal.SIGINT)
+
+    assert run.process.wait(30) == 0, run.said
+    assert not run.group()
+
+
+def test_nothing_stays_behind_a_killed_run(start: Any, tmp_path: Path) -> None:
+    """Storage and the function app end with whoever started them, however that one ends."""
+    run = start("run", str(tmp_path / "drop"))
+    eventually(run.says("Put manifests into"), 60)
+    run.process.kill()
+    run.process.wait()
+
+    eventually(lambda: not run.group())
