@@ -15,7 +15,7 @@ from rich.table import Table
 
 from local.stack import Event
 
-COLUMNS = ("Manifest", "Dropped", "Receipt", "Partner Center", "Queue", "Report")
+COLUMNS = ("Manifest", "Read", "Location", "Message", "Report")
 _COLOURS = {"accepted": "green", "submitted": "green", "rejected": "red", "duplicate": "yellow", "waiting": "yellow"}
 
 
@@ -49,7 +49,7 @@ class Board:
     """A row for each manifest, filled in as it comes along."""
 
     def __init__(self, console: Console) -> None:
-        self._rows: dict[str, list[str]] = {}
+        self._rows: dict[str, dict[str, str]] = {}
         self._live = Live(self._table(), console=console, refresh_per_second=12)
 
     def __enter__(self) -> Self:
@@ -62,28 +62,28 @@ class Board:
         self._live.__exit__(kind, error, trace)
 
     def dropped(self, name: str, size: int) -> None:
-        self._put(name, 1, f"{size:,} bytes")
+        self._put(name)
 
     def show(self, event: Event) -> None:
-        match event.kind:
-            case "report":
-                column = 2 if event.data["state"] == "received" else 5
-                self._put(event.manifest, column, summary(event).removeprefix("report "))
-            case "call":
-                return
-            case queue:
-                self._put(event.manifest, 4, queue)
-                if location := event.data["data"].get("location"):
-                    self._put(event.manifest, 3, f"…{location[-36:]}")
+        data = event.data
+        if event.kind == "report":
+            read = f"{data['devices']}/{data['rows']} {data['verdict']}"
+            self._put(event.manifest, Read=read, Report=data["state"])
+        elif event.kind != "call":
+            location = data["data"].get("location") or ""
+            said = data["type"].removeprefix("io.autopilotdrop.")
+            self._put(event.manifest, Message=said, Location=f"…{location[-9:]}" if location else "")
 
-    def _put(self, name: str, column: int, text: str) -> None:
-        self._rows.setdefault(name, [name, "", "", "", "", ""])[column] = text
+    def _put(self, name: str, **cells: str) -> None:
+        self._rows.setdefault(name, dict.fromkeys(COLUMNS, "") | {"Manifest": name}).update(cells)
         self._live.update(self._table())
 
     def _table(self) -> Table:
-        table = Table(*COLUMNS)
+        table = Table(expand=False)
+        for column in COLUMNS:
+            table.add_column(column, overflow="fold")
         for row in self._rows.values():
-            table.add_row(*(_coloured(cell) for cell in row))
+            table.add_row(*(_coloured(cell) for cell in row.values()))
         return table
 
 

@@ -194,7 +194,7 @@ class Intake:
         if plan.verdict == "rejected":
             self._reject(claim)
         elif plan.verdict == "dry-run":
-            self._receipt(claim)
+            self._receipt(claim, "finished")
             claim.done()
         elif "duplicate" in claim.outcomes:
             self._tell_duplicate(claim)
@@ -208,7 +208,7 @@ class Intake:
         plan = claim.plan
         message = messages.manifest_rejected(plan, self.clock())
         outcome = claim.keep("rejected", _outcome("rejected", message))
-        self._receipt(claim)
+        self._receipt(claim, "finished")
         self._tell(claim, outcome, 1)
         claim.done()
         logger.info(
@@ -229,14 +229,14 @@ class Intake:
 
     def _tell_duplicate(self, claim: Claim) -> None:
         outcome = claim.outcomes["duplicate"]
-        self._receipt(claim, duplicate_of=outcome.duplicate_of)
+        self._receipt(claim, "finished", duplicate_of=outcome.duplicate_of)
         self._tell(claim, outcome, 1)
         claim.done()
         logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, outcome.duplicate_of)
 
     def _submit(self, claim: Claim) -> None:
         """Request by request: send, record, tell."""
-        self._receipt(claim)
+        self._receipt(claim, "received")
         batches = _KnownBatches(self, claim)
         for part in claim.plan.parts:
             outcome = claim.outcomes.get(_what(part))
@@ -314,13 +314,13 @@ class Intake:
             self.queues.send(outcome.message)
             claim.told(count, self.clock())
 
-    def _receipt(self, claim: Claim, *, duplicate_of: str | None = None) -> None:
+    def _receipt(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
         """The supplier's answer to the file itself: report, rows, and the rows to correct."""
         plan = claim.plan
         for section, kind in ((plan.report_csv, "report.csv"), (plan.resend_csv, "resend.csv")):
             if section is not None:
                 self.reports.write(own_name(plan.upload, kind), claim.read(section))
-        self._report(claim, "received", duplicate_of=duplicate_of)
+        self._report(claim, state, duplicate_of=duplicate_of)
 
     def _report(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
         plan = claim.plan

@@ -26,7 +26,7 @@ _RESEND_COLUMNS = [
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PIECE = 256 * 1024
 
-type State = Literal["received", "waiting", "submitted"]
+type State = Literal["received", "waiting", "submitted", "finished"]
 
 
 def latest_name(upload: Upload) -> str:

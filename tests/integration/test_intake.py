@@ -195,7 +195,7 @@ def test_dry_run_does_everything_but_the_post(new_corner: Callable[..., Corner])
     assert not corner.calls
     assert not corner.results
     report = corner.report(path)
-    assert (report["verdict"], report["devices"]) == ("dry-run", 3)
+    assert (report["state"], report["verdict"], report["devices"]) == ("finished", "dry-run", 3)
     assert report["batches"] == [{"batchId": "Standard", "devices": 3, "locations": []}]
 
 
@@ -223,7 +223,7 @@ def test_bad_input_gets_a_rejection_and_a_report(corner: Corner, name: str, data
     assert event["data"]["reason"] == reason
     assert event["data"]["firstFindings"]
     report = corner.report(path)
-    assert (report["verdict"], report["reason"]["code"]) == ("rejected", reason)
+    assert (report["state"], report["verdict"], report["reason"]["code"]) == ("finished", "rejected", reason)
     assert reason in report["findingCounts"]
     assert not any(f.endswith("resend.csv") for f in corner.report_files(path))
 
