@@ -17,6 +17,7 @@ from shared.partner_center import Accepted, RequestRefused
 from shared.plan import Part, Plan
 from shared.reports import report_url
 
+LARGEST = 48 * 1024 - 1  # bytes, before Base64
 LOCATIONS_AT_MOST = 100
 FINDINGS_AT_MOST = 10
 ROWS_AT_MOST = 200
@@ -79,7 +80,7 @@ def manifest_rejected(plan: Plan, now: datetime) -> Message:
         "errors": plan.errors,
         "firstFindings": [f.as_json() for f in first],
     }
-    return _message(Channel.REJECTION, "manifest.rejected", plan, data, now)
+    return _message(Channel.REJECTION, "manifest.rejected", plan, data, now, shorten="firstFindings")
 
 
 def manifest_duplicate(plan: Plan, first: Plan, locations: Sequence[tuple[str, str | None]], now: datetime) -> Message:
@@ -90,7 +91,7 @@ def manifest_duplicate(plan: Plan, first: Plan, locations: Sequence[tuple[str, s
         "locations": [{"batchId": b, "location": u} for b, u in locations[:LOCATIONS_AT_MOST]],
         "locationCount": len(locations),
     }
-    return _message(Channel.RESULT, "manifest.duplicate", plan, data, now)
+    return _message(Channel.RESULT, "manifest.duplicate", plan, data, now, shorten="locations")
 
 
 def action_needed(problem: str, advice: str, plan: Plan, now: datetime) -> Message:
@@ -114,7 +115,9 @@ def _message(
     *,
     subject: str = "",
     part: str = "",
+    shorten: str = "",
 ) -> Message:
+    """The message; the list `shorten` in its data loses its end while the whole is too large."""
     event = {
         "specversion": "1.0",
         "type": _PREFIX + kind,
@@ -124,9 +127,17 @@ def _message(
         "time": _time(now),
         "datacontenttype": "application/json",
         "dataschema": f"urn:autopilotdrop:{kind}:1",
-        "data": {**data, "manifest": _manifest(plan), "report": report_url(plan.upload)},
     }
-    return Message(channel, json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+    body = {**data, "manifest": _manifest(plan), "report": report_url(plan.upload)}
+    text = _json(event | {"data": body})
+    while len(text.encode()) > LARGEST and (items := body.get(shorten)) and isinstance(items, list):
+        body[shorten] = items[: len(items) // 2]
+        text = _json(event | {"data": body})
+    return Message(channel, text)
+
+
+def _json(event: Mapping[str, object]) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 def _of_part(plan: Plan, part: Part, batch_id: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
-from shared.manifest import Device, Finding, Manifest, Verdict
+from shared.manifest import Device, Finding, Manifest, Verdict, without_hashes
 from shared.plan import Plan, Upload
 
 CONTAINER = "manifest-reports"
@@ -25,18 +25,19 @@ _RESEND_COLUMNS = [
 ]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PIECE = 256 * 1024
+_LONGEST_NAME = 900  # of the 1,024 characters that a blob's name may have
 
 type State = Literal["received", "waiting", "submitted", "finished"]
 
 
 def latest_name(upload: Upload) -> str:
     """The report of the latest upload of this name."""
-    return f"{upload.name}.report.json"
+    return f"{upload.name[:_LONGEST_NAME]}.report.json"
 
 
 def own_name(upload: Upload, kind: str) -> str:
     """The `kind` (`report.json`, `report.csv`, `resend.csv`) of this very upload, which later ones never touch."""
-    return f"{upload.name}.{upload.received:%Y%m%dT%H%M%SZ}-{upload.id}.{kind}"
+    return f"{upload.name[:_LONGEST_NAME]}.{upload.received:%Y%m%dT%H%M%SZ}-{upload.id}.{kind}"
 
 
 def report_url(upload: Upload) -> str:
@@ -144,5 +145,6 @@ def _csv(
 
 
 def _inert(cell: str) -> str:
-    """A spreadsheet runs a cell that begins like a formula, and what suppliers send must not run on anybody's desk."""
+    """The cell without a hash that slipped into another column, and with nothing that a spreadsheet would run."""
+    cell = without_hashes(cell)
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

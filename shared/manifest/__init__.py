@@ -2,7 +2,7 @@
 
 from shared.manifest.destination import Customers, Destination, find_destination
 from shared.manifest.device import Device
-from shared.manifest.findings import Code, Finding, Refused
+from shared.manifest.findings import Code, Finding, Refused, without_hashes
 from shared.manifest.reading import Limits, Manifest, Verdict, read_manifest
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "Verdict",
     "find_destination",
     "read_manifest",
+    "without_hashes",
 ]

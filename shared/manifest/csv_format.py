@@ -9,7 +9,7 @@ from typing import TextIO
 
 from shared.manifest.columns import field_of
 from shared.manifest.device import FIELDS, Device, Row
-from shared.manifest.findings import Code, Finding, Refused, in_words, quote
+from shared.manifest.findings import Code, Finding, Refused, in_words, quote, shortened
 
 LONGEST_LINE = 131_072  # also the csv module's own bound for one field
 _FOOTER = "sample explained"  # Partner Center's template ends in a section that explains it
@@ -71,7 +71,7 @@ class _Header:
                 number,
             )
         ignored = tuple(
-            Finding(Code.IGNORED_COLUMN, f"The column {quote(name)} was not used.", number, name[:64])
+            Finding(Code.IGNORED_COLUMN, f"The column {quote(name)} was not used.", number, shortened(name))
             for name, field in zip(names, fields, strict=True)
             if name and field is None
         )
@@ -103,7 +103,7 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._text.readline(LONGEST_LINE + 1)
-        if not line:
+        if not line or line.strip("\r\n") == "\x1a":
             raise StopIteration
         self.number += 1
         if len(line) > LONGEST_LINE:

@@ -123,8 +123,7 @@ class Destination:
             return wanted
         return self._allowed.get(wanted.casefold()) or Finding(
             Code.BATCH_NOT_ALLOWED,
-            f"{quote(wanted)} is not a batch this folder may use. It may use "
-            f"{in_words([quote(t) for t in self.customer.batch_ids], 'or') if self._allowed else 'none'}.",
+            f"{quote(wanted)} is not a batch this folder may use. It may use {_listed(self.customer.batch_ids)}.",
         )
 
 
@@ -144,7 +143,13 @@ def find_destination(
             Code.UNKNOWN_CUSTOMER,
             f"No customer is set up for the folder {quote(folders[0])}. Check the spelling, or ask the partner for it.",
         )
-    in_path = [f[len(_BATCH_FOLDER) :] for f in folders if f.casefold().startswith(_BATCH_FOLDER)]
+    in_path = [f[len(_BATCH_FOLDER) :].strip() for f in folders if f.casefold().startswith(_BATCH_FOLDER)]
     of_blob = next((v for k, v in metadata.items() if k.casefold() == "batchid"), "")
-    default = (in_path[-1] if in_path else "") or of_blob or customer.batch_id or default_batch
+    default = (in_path[-1] if in_path else "") or of_blob.strip() or customer.batch_id.strip() or default_batch
     return Destination(customer, default.strip())
+
+
+def _listed(tags: tuple[str, ...]) -> str:
+    if not tags:
+        return "none"
+    return in_words([quote(t) for t in tags[:5]], "or") + (f", or {len(tags) - 5} others" if len(tags) > 5 else "")

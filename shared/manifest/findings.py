@@ -82,14 +82,24 @@ class Refused(Exception):
         self.finding = Finding(code, message, row, column)
 
 
-def quote(value: str) -> str:
-    """`value` fit to be quoted to its sender: short, on one line, and never a hardware hash.
+def without_hashes(text: str) -> str:
+    """`text` with everything shaped like a hardware hash left out.
 
     A hash names a device's network card, disk and TPM, so no report or message may hold one.
     """
-    shown = _LOOKS_LIKE_A_HASH.sub("(hash)", value[: QUOTED_AT_MOST * 4])
+    return _LOOKS_LIKE_A_HASH.sub("(hash)", text)
+
+
+def shortened(value: str) -> str:
+    """`value` fit to be shown to its sender: short, on one line, and never a hardware hash."""
+    shown = without_hashes(value[: QUOTED_AT_MOST * 4])
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
-    return f"“{shown[: QUOTED_AT_MOST - 1]}…”" if len(shown) > QUOTED_AT_MOST else f"“{shown}”"
+    return f"{shown[: QUOTED_AT_MOST - 1]}…" if len(shown) > QUOTED_AT_MOST else shown
+
+
+def quote(value: str) -> str:
+    """`value`, shortened, in quotation marks."""
+    return f"“{shortened(value)}”"
 
 
 def in_words(names: Iterator[str] | list[str], last: str = "and") -> str:

@@ -11,7 +11,7 @@ import ijson
 
 from shared.manifest.columns import field_of
 from shared.manifest.device import Device, Row
-from shared.manifest.findings import Code, Finding, Refused, quote
+from shared.manifest.findings import Code, Finding, Refused, quote, shortened
 
 DEEPEST = 32
 _MEANT_FOR_THE_API = frozenset({"id", "policies", "createdby", "uploadeddate", "allowedoperations", "attributes"})
@@ -135,7 +135,7 @@ class _Reader:
                 known[field] = str(value).strip()
             elif event != "null":
                 message = f"{quote(name)} must be a string: a number would lose its leading zeros."
-                findings.append(Finding(Code.INVALID_VALUE, message, number, name[:64]))
+                findings.append(Finding(Code.INVALID_VALUE, message, number, shortened(name)))
         group_tag, customer_id = known.pop("group_tag", ""), known.pop("customer_id", "")
         yield Row(number, Device(**known), group_tag, customer_id, tuple(findings))
 
@@ -143,7 +143,7 @@ class _Reader:
         if name.casefold() in _MEANT_FOR_THE_API or name in self._ignored or len(self._ignored) >= 100:
             return
         self._ignored.add(name)
-        yield Finding(Code.IGNORED_COLUMN, f"The member {quote(name)} was not used.", number, name[:64])
+        yield Finding(Code.IGNORED_COLUMN, f"The member {quote(name)} was not used.", number, shortened(name))
 
     def _skip(self, event: str) -> None:
         """Past the value whose first event this is."""

@@ -166,7 +166,7 @@ class Manifest:
         findings = list(check(row))
         if not self.destination.is_customer(row.customer_id):
             findings.append(_mismatch(row.customer_id, row.number))
-        twin = self._twin(row, index)
+        twin = self._twin(row, index) if row.device.is_identified else None
         for finding in findings:
             self._note(finding)
         if twin is not None:
@@ -247,11 +247,9 @@ class Manifest:
         self.devices = sum(self.batches.values())
 
     def _refuse_for_bad_rows(self, bad: int) -> None:
-        shared_by_all = [
-            f for f in self.findings if f.is_error and f.row is not None and self.finding_counts[str(f.code)] >= bad
-        ]
-        codes = self._codes_of_all_bad_rows() if shared_by_all else set()
-        first = next((f for f in shared_by_all if f.code in codes), None)
+        codes = self._codes_of_all_bad_rows()
+        of_bad_rows = (f for i, v in enumerate(self.verdicts()) if self._bad[i] == 1 for f in v.findings)
+        first = next((f for f in of_bad_rows if f.code in codes), None) if codes else None
         code = first.code if first else Code.TOO_MANY_BAD_ROWS
         why = f"All of them: {first.message}" if first else "The findings say why, row by row."
         self.refusal = Finding(

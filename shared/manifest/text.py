@@ -3,9 +3,11 @@
 import codecs
 import io
 from collections.abc import Buffer, Iterable, Iterator
+from itertools import chain
 
 from shared.manifest.findings import Code, Refused
 
+_LOOK_AHEAD = 4096
 _ENCODING_OF_MARK = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -27,13 +29,16 @@ def open_text(chunks: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
     Line ends are kept as they are. Raises Refused at once for what is no text at all; a read that meets bytes which
     are not of the encoding raises UnicodeDecodeError.
     """
-    stream = io.BufferedReader(_Chunks(chunks))
-    start = stream.peek()
+    chunks = iter(chunks)
+    start = b""
+    while len(start) < _LOOK_AHEAD and (chunk := next(chunks, None)) is not None:
+        start += chunk
     for mark, what in _OTHER_THINGS.items():
         if start.startswith(mark):
             raise Refused(Code.NOT_A_MANIFEST, f"The file is {what}, and drop it again.")
     encoding = next((e for mark, e in _ENCODING_OF_MARK.items() if start.startswith(mark)), "utf-8")
-    beginning = stream.peek().decode(encoding, errors="ignore").lstrip()[:16]
+    beginning = start[:_LOOK_AHEAD].decode(encoding, errors="ignore").lstrip()[:16]
+    stream = io.BufferedReader(_Chunks(chain([start], chunks)))
     return io.TextIOWrapper(stream, encoding=encoding, errors="strict", newline=""), beginning
 
 

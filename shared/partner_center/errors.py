@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import httpx
 
 from shared.faults import NobodysFault, OperatorsFault
+from shared.manifest import without_hashes
 
 LONGEST_DESCRIPTION = 500
 
@@ -28,6 +29,7 @@ class ServiceError:
     status: int
     code: str
     description: str
+    reason_phrase: str = ""
 
     @classmethod
     def of(cls, response: httpx.Response) -> ServiceError:
@@ -35,7 +37,7 @@ class ServiceError:
         text = response.text.strip()
         try:
             body = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if isinstance(body, dict):
             members = {str(k).casefold(): v for k, v in body.items()}
@@ -43,14 +45,17 @@ class ServiceError:
             description = members.get("description") or members.get("message") or ""
         else:
             code, description = "", "" if text.startswith("<") else text
-        return cls(
-            response.status_code,
-            str(code)[:64],
-            str(description or response.reason_phrase)[:LONGEST_DESCRIPTION],
-        )
+        description = without_hashes(str(description or response.reason_phrase))
+        return cls(response.status_code, str(code)[:64], description[:LONGEST_DESCRIPTION], response.reason_phrase)
+
+    @property
+    def is_missing_mfa(self) -> bool:
+        """Whether a 401 says, in any shape seen, that the token lacks the MFA claim. A new one will lack it too."""
+        says_so = f"{self.reason_phrase} {self.description}".casefold()
+        return self.code in ("900421", "10001") or "mfa" in says_so
 
     def __str__(self) -> str:
-        return f"HTTP {self.status} {self.code} {self.description}".replace("  ", " ").strip()
+        return " ".join(filter(None, ("HTTP", str(self.status), self.code, self.description)))
 
 
 class RequestRefused(Exception):
@@ -107,15 +112,8 @@ def raise_for_refusal(response: httpx.Response, *, appending: bool, request_id: 
     raise RequestRefused(error, request_id, correlation_id)
 
 
-def is_missing_mfa(response: httpx.Response) -> bool:
-    """Whether a 401 says, in any of the shapes seen, that the token lacks the MFA claim. A new one will lack it too."""
-    error = ServiceError.of(response)
-    says_so = f"{response.reason_phrase} {error.description}".casefold()
-    return error.code in ("900421", "10001") or "mfa" in says_so
-
-
 def _unauthorized(error: ServiceError) -> OperatorsFault:
-    if error.code in ("900421", "10001") or "mfa" in error.description.casefold():
+    if error.is_missing_mfa:
         return OperatorsFault(
             "mfa-required",
             f"Partner Center wants a token with MFA ({error}). Consent again, as a user who signs in with MFA.",

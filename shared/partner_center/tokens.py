@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import httpx
 import msal
 import requests
 
 from shared.faults import NobodysFault, OperatorsFault
-from shared.partner_center.errors import is_missing_mfa
+from shared.partner_center.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -132,15 +131,15 @@ class BearerAuth(httpx.Auth):
 
     def __init__(self, tokens: AppUserTokens, base_url: str) -> None:
         self._tokens = tokens
-        self._host = urlsplit(base_url).netloc.casefold()
+        self._host = httpx.URL(base_url).netloc
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        if request.url.scheme != "https" or request.url.netloc.decode().casefold() != self._host:
+        if request.url.scheme != "https" or request.url.netloc != self._host:
             raise ValueError("the bearer token goes to PARTNER_CENTER_URL alone, over TLS")
         token = self._tokens.get()
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
-        if response.status_code == 401 and not is_missing_mfa(response):
+        if response.status_code == 401 and not ServiceError.of(response).is_missing_mfa:
             request.headers["Authorization"] = f"Bearer {self._tokens.get(instead_of=token)}"
             yield request
 

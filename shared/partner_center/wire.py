@@ -61,11 +61,18 @@ def tracking_uri(base_url: str, location: str | None) -> str | None:
     """
     if not location:
         return None
-    base, parts = urlsplit(base_url), urlsplit(location)
-    if parts.netloc and (parts.scheme, parts.netloc.casefold()) != (base.scheme, base.netloc.casefold()):
+    try:
+        base, parts = urlsplit(base_url), urlsplit(location)
+    except ValueError:
+        return None  # brackets that are no IPv6 address
+    if parts.netloc and (parts.scheme, _host(parts.netloc)) != (base.scheme, _host(base.netloc)):
         return None
     path = "/" + parts.path.lstrip("/")
     if not path.casefold().startswith("/v1/"):
         path = "/v1" + path
     query = f"?{parts.query}" if parts.query else ""
     return base_url.rstrip("/") + path + query
+
+
+def _host(netloc: str) -> str:
+    return netloc.casefold().removesuffix(":443")

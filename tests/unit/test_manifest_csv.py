@@ -1,0 +1,141 @@
+"""Manifests as separated values: encodings, separators, columns, row numbers, and what is left out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.manifest import Device
+from tests.unit.builders import CUSTOMER, HEADER, NAMES, csv_of, devices, found, read, reason, said
+
+HEADER_NAMES = {
+    "serial_number": ["Device Serial Number", "serial number", "SerialNumber", "SERIAL", "Serial_Number"],
+    "product_key": ["Windows Product ID", "product id", "ProductKey", "PKID", "Product-ID"],
+    "hardware_hash": ["Hardware Hash", "hardwarehash", "HWHash", "4K HH"],
+    "manufacturer": ["Manufacturer name", "MANUFACTURER", "oemManufacturerName", "Make"],
+    "model": ["Device model", "Device Model", "Model", "Model Name", "modelName"],
+}
+value = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(' ,;"'), max_size=12).map(str.strip)
+device_lists = st.lists(
+    st.builds(Device, value.filter(bool), value.filter(bool), st.just(""), value, value),
+    min_size=1,
+    max_size=5,
+    unique_by=(lambda d: d.serial_number, lambda d: d.product_key),
+).filter(lambda ds: all(v.isprintable() for d in ds for v in (d.serial_number, d.product_key, d.manufacturer, d.model)))
+columns = st.permutations(NAMES).flatmap(
+    lambda order: st.tuples(*(st.tuples(st.just(f), st.sampled_from(HEADER_NAMES[f])) for f in order))
+)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
+@given(expected=device_lists, columns=columns)
+def test_written_devices_read_back(
+    encoding: str, separator: str, expected: list[Device], columns: list[tuple[str, str]]
+) -> None:
+    """Any devices, in any encoding, separator, column order and column names, are read value for value."""
+    text = csv_of(expected, columns, separator)
+    data = ("\ufeff" + text if encoding == "utf-16-le" else text).encode(encoding)
+    assert devices(read(data)) == expected
+
+
+@pytest.mark.parametrize(("field", "name"), [(f, n) for f, names in HEADER_NAMES.items() for n in names])
+def test_column_names(field: str, name: str) -> None:
+    """A column is known by any of the names that suppliers give it."""
+    others = [(f, HEADER_NAMES[f][0]) for f in NAMES if f != field]
+    device = Device("S", "1", "H", "M", "N")
+    assert devices(read(csv_of([device], [(field, name), *others]))) == [device]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+def test_row_is_the_line_of_a_text_editor(end: str) -> None:
+    """Blank lines and quoted line breaks count, whatever ends the lines."""
+    text = end.join(["", "Product ID,Model", "", "1,", '2,"a', 'b"', ",,", "3,", '4,"""x"""', "", ""])
+    manifest = read(text, bad_rows_allowed=100)
+    assert [(v.row, v.device.product_key) for v in manifest.verdicts()] == [(4, "1"), (5, "2"), (8, "3"), (9, "4")]
+    assert found(manifest) == [(5, "invalid-value")]
+
+
+def test_quoted_header_may_span_lines() -> None:
+    """A header with a line break in a name is read, and the rows below it keep their lines."""
+    assert [v.row for v in read('"Product\nID",Model\n1,\n').verdicts()] == [3]
+
+
+def test_mixed_line_ends_and_none_at_the_end() -> None:
+    """One file may end its lines in three ways, and the last not at all."""
+    assert [v.row for v in read("Product ID\r\n1\r2\n3").verdicts()] == [2, 3, 4]
+
+
+def test_control_z_at_the_end() -> None:
+    """The Ctrl-Z that old programs write after the last line is no device."""
+    manifest = read(b"Product ID\r\n1\r\n\x1a")
+    assert (devices(manifest), found(manifest)) == ([Device(product_key="1")], [])
+
+
+def test_footer_of_the_template() -> None:
+    """All below the template's explanation is left out with a warning a row; rows of commas without."""
+    manifest = read(f"{HEADER},\n,1,,,,\n,,,,,\nSAMPLE EXPLAINED (remove it),,,,,\nLine 2 illustrates,,,,,\n,2,,,,\n")
+    assert devices(manifest) == [Device(product_key="1")]
+    assert found(manifest) == [(4, "ignored-row"), (5, "ignored-row"), (6, "ignored-row")]
+
+
+def test_value_beyond_the_last_column_is_ragged() -> None:
+    """An unquoted separator in a value shifts the columns: such a row is held back, and told how to mend it."""
+    manifest = read(f"{HEADER}\nS,1,,Contoso, Ltd.,Slate\n")
+    assert found(manifest) == [(2, "ragged-row")]
+    assert "quotation marks" in said(manifest)
+
+
+def test_short_rows_and_empty_fields_beyond_are_no_fault() -> None:
+    """A row may stop early, or go on with empty fields."""
+    manifest = read(f"{HEADER}\nS,1\n,2,,,,,,\n")
+    assert [d.product_key for d in devices(manifest)] == ["1", "2"]
+    assert found(manifest) == []
+
+
+def test_columns_that_mean_nothing_are_ignored_aloud() -> None:
+    """An order number is no group tag: its column is left out with a warning, and a nameless one without."""
+    manifest = read("Product ID,Order ID,,Assigned User\n1,77,x,me\n")
+    assert found(manifest) == [(1, "ignored-column"), (1, "ignored-column")]
+    assert [f.column for f in manifest.findings] == ["Order ID", "Assigned User"]
+    assert list(manifest.batches) == ["Standard"]
+
+
+def test_values_are_kept_but_for_outer_white_space() -> None:
+    """Leading zeros, inner spaces and dashes of a serial stay."""
+    assert devices(read("Serial,Product ID\n  00 1-2  ,\t007\n")) == [Device("00 1-2", "007")]
+
+
+def test_group_tag_sends_rows_to_batches() -> None:
+    """Rows with different tags go to different batches; case makes no difference, and the first spelling stands."""
+    assert read("Product ID,Group Tag\n1,Kiosk\n2,KIOSK\n3,\n4,Lab\n").batches == {"Kiosk": 2, "Standard": 1, "Lab": 1}
+
+
+@pytest.mark.parametrize(("claimed", "goes"), [(CUSTOMER.upper(), 2), (f"{{{CUSTOMER}}}", 2), ("", 2), ("other", 1)])
+def test_tenant_column_must_agree(claimed: str, goes: int) -> None:
+    """A row whose tenant column names another customer than the folder is held back."""
+    manifest = read(f"Product ID,Tenant ID\n1,{claimed}\n2,\n", bad_rows_allowed=50)
+    assert len(devices(manifest)) == goes
+    assert found(manifest) == ([] if goes == 2 else [(2, "customer-mismatch")])
+
+
+@pytest.mark.parametrize(
+    ("header", "words"), [("a,b,c", "“a”, “b” and “c”"), ("Serial,Serial number", "“Serial” and “Serial number”")]
+)
+def test_columns_that_cannot_be_told(header: str, words: str) -> None:
+    """No known column, or one twice, is refused by the names in the file."""
+    manifest = read(f"{header}\n1,2,3\n")
+    assert reason(manifest) == "unknown-columns"
+    assert words in said(manifest)
+
+
+@pytest.mark.parametrize("serial", ["a\u200bb", "a\x07b", "x" * 513])
+def test_value_that_no_one_typed_is_invalid(serial: str) -> None:
+    """Control characters, characters that no font shows, and values far too long are damage."""
+    manifest = read(f"Serial,Product ID\n{serial},1\n")
+    assert found(manifest) == [(2, "invalid-value")]
+
+
+@pytest.mark.parametrize("line", ["x" * 131_073, "1," * 70_000, '"' + "x\n" * 70_000])
+def test_line_without_end_is_refused(line: str) -> None:
+    """A line, or a quoted value, that does not end is no manifest, and is not held in memory."""
+    assert reason(read(f"Product ID\n{line}\n")) == "not-a-manifest"
