@@ -23,7 +23,7 @@ from shared import messages
 from shared.alerts import Alerts
 from shared.faults import NobodysFault, OperatorsFault
 from shared.ledger import Claim, ClaimLost, Ledger, Outcome
-from shared.manifest import Code, Customers, Finding, Limits, Refused, find_destination, read_manifest
+from shared.manifest import Code, Customers, Finding, Refused, Rules, find_destination, read_manifest
 from shared.messages import Message
 from shared.partner_center import (
     Accepted,
@@ -87,7 +87,7 @@ class Intake:
     queues: Queues
     alerts: Alerts
     partner_center: PartnerCenter
-    limits: Limits
+    rules: Rules
     default_batch: str
     devices_per_request: int
     clock: Callable[[], datetime]
@@ -147,12 +147,12 @@ class Intake:
             destination = find_destination(upload.name, dropped.metadata, self.customers.current(), self.default_batch)
         except Refused as refused:
             return plan_refusal(upload, refused.finding)
-        if upload.size > self.limits.max_bytes:
+        if upload.size > self.rules.max_bytes:
             message = (
-                f"The file has {upload.size:,} bytes; at most {self.limits.max_bytes:,} are taken. Send it in parts."
+                f"The file has {upload.size:,} bytes; at most {self.rules.max_bytes:,} are taken. Send it in parts."
             )
             return plan_refusal(upload, Finding(Code.MANIFEST_TOO_LARGE, message), destination.customer_id)
-        with read_manifest(dropped.chunks(), destination, self.limits) as manifest:
+        with read_manifest(dropped.chunks(), destination, self.rules) as manifest:
             draft = plan_manifest(upload, manifest, self.devices_per_request)
         plan = draft.plan
         logger.info(

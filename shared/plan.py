@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
 from typing import Literal
@@ -80,14 +81,15 @@ class FoundInManifest(_Frozen):
     message: str
     row: int | None
     column: str
+    strict: bool = False
 
     @classmethod
     def of(cls, finding: Finding) -> FoundInManifest:
-        return cls(code=finding.code, message=finding.message, row=finding.row, column=finding.column)
+        return cls.model_validate(asdict(finding))
 
     @property
     def finding(self) -> Finding:
-        return Finding(self.code, self.message, self.row, self.column)
+        return Finding(self.code, self.message, self.row, self.column, self.strict)
 
 
 class Plan(_Frozen):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
-from shared.manifest import Device, Finding, Manifest, Verdict, without_hashes
+from shared.manifest import Device, Finding, Manifest, Verdict, serial_of, without_hashes
 from shared.plan import Plan, Upload
 
 CONTAINER = "manifest-reports"
@@ -118,7 +118,7 @@ def _report_lines(verdict: Verdict) -> list[list[str]]:
     word = "accepted" if verdict.goes else "rejected" if verdict.is_bad else "not-sent"
     about = [
         str(verdict.row),
-        device.serial_number,
+        serial_of(device),
         device.product_key,
         device.manufacturer,
         device.model,

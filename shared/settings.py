@@ -55,6 +55,7 @@ class Settings(BaseModel):
     max_devices: int = Field(100_000, alias="MAX_DEVICES_PER_MANIFEST", ge=1)
     max_batches: int = Field(50, alias="MAX_BATCHES_PER_MANIFEST", ge=1)
     bad_rows_allowed: int = Field(20, alias="BAD_ROWS_ALLOWED", ge=0, le=100)
+    hash_check: Literal["verify", "strict", "off"] = Field("verify", alias="HASH_CHECK")
     managed_identity_client_id: str = Field(
         "", validation_alias=AliasChoices("AZURE_CLIENT_ID", "ManifestStorage__clientId")
     )

@@ -58,7 +58,7 @@ def build(environment: Mapping[str, str]) -> Intake:
     from shared.intake import Intake
     from shared.ledger import CONTAINER as LEDGER
     from shared.ledger import Ledger
-    from shared.manifest import Limits
+    from shared.manifest import Rules
     from shared.partner_center import AppRegistration, AppUserTokens, BearerAuth, PartnerCenter
     from shared.reports import CONTAINER as REPORTS
     from shared.settings import Settings
@@ -87,8 +87,12 @@ def build(environment: Mapping[str, str]) -> Intake:
         queues=queues,
         alerts=Alerts(ledger, queues),
         partner_center=PartnerCenter(settings.partner_center_url, BearerAuth(tokens, settings.partner_center_url)),
-        limits=Limits(
-            settings.max_manifest_bytes, settings.max_devices, settings.max_batches, settings.bad_rows_allowed
+        rules=Rules(
+            settings.max_manifest_bytes,
+            settings.max_devices,
+            settings.max_batches,
+            settings.bad_rows_allowed,
+            settings.hash_check,
         ),
         default_batch=settings.default_batch_id,
         devices_per_request=settings.devices_per_request,

@@ -1,9 +1,10 @@
 """Bytes in, devices and findings out. Pure: it knows of no network, no Azure and no Partner Center."""
 
+from shared.manifest.checks import serial_of
 from shared.manifest.destination import Customers, Destination, find_destination
 from shared.manifest.device import Device
 from shared.manifest.findings import Code, Finding, Refused, without_hashes
-from shared.manifest.reading import Limits, Manifest, Verdict, read_manifest
+from shared.manifest.reading import Manifest, Rules, Verdict, read_manifest
 
 __all__ = [
     "Code",
@@ -11,11 +12,12 @@ __all__ = [
     "Destination",
     "Device",
     "Finding",
-    "Limits",
     "Manifest",
     "Refused",
+    "Rules",
     "Verdict",
     "find_destination",
     "read_manifest",
+    "serial_of",
     "without_hashes",
 ]

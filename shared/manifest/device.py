@@ -1,13 +1,8 @@
 """One device of a manifest, and what identifies it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.manifest.findings import Code, Finding, in_words, quote
-
-# Far above any real value; what is longer is damage, and must not reach a message or a request.
-LONGEST_VALUE = 512
-LONGEST_HASH = 16_384
+from shared.manifest.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,41 +46,3 @@ FIELDS = {
     "manufacturer": "Manufacturer name",
     "model": "Device model",
 }
-
-
-def check(row: Row) -> Iterator[Finding]:
-    """What is wrong with this row, looked at alone."""
-    yield from row.findings
-    for field, column in FIELDS.items():
-        value = getattr(row.device, field)
-        longest = LONGEST_HASH if field == "hardware_hash" else LONGEST_VALUE
-        if len(value) > longest:
-            yield Finding(
-                Code.INVALID_VALUE,
-                f"{column} has {len(value):,} characters; at most {longest:,} make sense.",
-                row.number,
-                column,
-            )
-        elif not value.isprintable():
-            yield Finding(
-                Code.INVALID_VALUE,
-                f"{column} {quote(value)} holds a control character or one that no font shows. Type the value anew.",
-                row.number,
-                column,
-            )
-    if not row.device.is_identified and not any(f.is_error for f in row.findings):
-        yield _unidentified(row)
-
-
-def _unidentified(row: Row) -> Finding:
-    device = row.device
-    tuple_fields = ("serial_number", "manufacturer", "model")
-    given = [FIELDS[f] for f in tuple_fields if getattr(device, f)]
-    missing = [FIELDS[f] for f in tuple_fields if not getattr(device, f)]
-    what = f"{in_words(given)} alone {'is' if len(given) == 1 else 'are'} not enough: " if given else ""
-    return Finding(
-        Code.UNIDENTIFIED_DEVICE,
-        f"{what}a device needs a Hardware Hash, or a Windows Product ID, or its serial number with manufacturer "
-        f"and model. Add {in_words(missing)}, or one of the other two.",
-        row.number,
-    )

@@ -31,6 +31,13 @@ class Code(StrEnum):
     TOO_MANY_BATCHES = "too-many-batches"
     TOO_MANY_BAD_ROWS = "too-many-bad-rows"
     INVALID_VALUE = "invalid-value"
+    HASH_NOT_BASE64 = "hash-not-base64"
+    HASH_TRUNCATED = "hash-truncated"
+    HASH_CORRUPT = "hash-corrupt"
+    HASH_MISMATCH = "hash-mismatch"
+    HASH_UNVERIFIED = "hash-unverified"
+    HASH_PADDED = "hash-padded"
+    HASH_NAMES_OTHER_MODEL = "hash-names-other-model"
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
     DUPLICATE_DEVICE = "duplicate-device"
     IGNORED_COLUMN = "ignored-column"
@@ -40,7 +47,16 @@ class Code(StrEnum):
     CUSTOMER_NOT_FOUND = "customer-not-found"
 
 
-WARNINGS = frozenset({Code.DUPLICATE_DEVICE, Code.IGNORED_COLUMN, Code.IGNORED_ROW})
+WARNINGS = frozenset(
+    {
+        Code.HASH_UNVERIFIED,
+        Code.HASH_PADDED,
+        Code.HASH_NAMES_OTHER_MODEL,
+        Code.DUPLICATE_DEVICE,
+        Code.IGNORED_COLUMN,
+        Code.IGNORED_ROW,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +64,22 @@ class Finding:
     """One thing to say about a manifest.
 
     `row` is the line a text editor shows (in JSON: the element, from 1), or None where the whole file is meant.
+    `strict` makes an error of what is otherwise a warning.
     """
 
     code: Code
     message: str
     row: int | None = None
     column: str = ""
+    strict: bool = False
 
     @property
     def severity(self) -> str:
-        return "warning" if self.code in WARNINGS else "error"
+        return "error" if self.is_error else "warning"
 
     @property
     def is_error(self) -> bool:
-        return self.code not in WARNINGS
+        return self.strict or self.code not in WARNINGS
 
     def as_json(self) -> dict[str, object]:
         """The shape that reports and messages carry."""

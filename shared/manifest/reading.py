@@ -19,8 +19,9 @@ from hashlib import blake2b, sha256
 from types import TracebackType
 from typing import Self
 
+from shared.manifest.checks import HashCheck, examine
 from shared.manifest.destination import Destination
-from shared.manifest.device import FIELDS, Device, Row, check
+from shared.manifest.device import FIELDS, Device, Row
 from shared.manifest.findings import Code, Finding, Refused, quote
 from shared.manifest.formats import read_rows
 from shared.manifest.json_format import Heading
@@ -30,13 +31,14 @@ _IN_MEMORY = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one manifest may ask of us (app settings of the same names)."""
+class Rules:
+    """What a manifest is held to (app settings of the same names)."""
 
     max_bytes: int = 536_870_912
     max_devices: int = 100_000
     max_batches: int = 50
     bad_rows_allowed: int = 20  # percent
+    hash_check: HashCheck = "verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,10 @@ class Verdict:
         return any(f.is_error for f in self.findings)
 
 
-def read_manifest(chunks: Iterable[bytes], destination: Destination, limits: Limits) -> Manifest:
+def read_manifest(chunks: Iterable[bytes], destination: Destination, rules: Rules) -> Manifest:
     """Read a whole manifest. It never raises for what is in the bytes: a refusal is in the Manifest."""
-    manifest = Manifest(destination, limits)
-    source = _Source(chunks, limits.max_bytes)
+    manifest = Manifest(destination, rules)
+    source = _Source(chunks, rules.max_bytes)
     try:
         with closing(read_rows(source)) as items:
             for item in items:
@@ -101,14 +103,15 @@ class _Source:
 class Manifest:
     """What a manifest holds. Close it: its rows lie in a temporary file."""
 
-    def __init__(self, destination: Destination, limits: Limits) -> None:
+    def __init__(self, destination: Destination, rules: Rules) -> None:
         self.destination = destination
-        self.limits = limits
+        self.rules = rules
         self.sha256 = ""
         self.rows = 0
         self.devices = 0
         self.findings: list[Finding] = []
         self.finding_counts: Counter[str] = Counter()
+        self.errors = 0
         self.refusal: Finding | None = None
         self.batches: dict[str, int] = {}
         self._heading = Heading()
@@ -134,10 +137,6 @@ class Manifest:
     def is_accepted(self) -> bool:
         return self.refusal is None
 
-    @property
-    def errors(self) -> int:
-        return sum(n for code, n in self.finding_counts.items() if Finding(Code(code), "").is_error)
-
     # While reading
 
     def add(self, item: Row | Finding | Heading) -> None:
@@ -156,14 +155,14 @@ class Manifest:
                 self._note(finding)
 
     def _add_row(self, row: Row) -> None:
-        if self.rows == self.limits.max_devices:
+        if self.rows == self.rules.max_devices:
             raise Refused(
                 Code.TOO_MANY_DEVICES,
-                f"The file has more than {self.limits.max_devices:,} devices. Send it in parts.",
+                f"The file has more than {self.rules.max_devices:,} devices. Send it in parts.",
                 row.number,
             )
         index = self.rows
-        findings = list(check(row))
+        row, findings = examine(row, self.rules.hash_check)
         if not self.destination.is_customer(row.customer_id):
             findings.append(_mismatch(row.customer_id, row.number))
         twin = self._twin(row, index) if row.device.is_identified else None
@@ -209,6 +208,7 @@ class Manifest:
 
     def _note(self, finding: Finding) -> None:
         self.finding_counts[str(finding.code)] += 1
+        self.errors += finding.is_error
         if len(self.findings) < FINDINGS_KEPT:
             self.findings.append(finding)
 
@@ -222,7 +222,7 @@ class Manifest:
             raise Refused(Code.CUSTOMER_MISMATCH, _mismatch(self._heading.customer_id).message, column="CustomerId")
         self._settle_batches()
         bad = sum(b == 1 for b in self._bad)
-        if bad * 100 > self.rows * self.limits.bad_rows_allowed or not self.devices:
+        if bad * 100 > self.rows * self.rules.bad_rows_allowed or not self.devices:
             self._refuse_for_bad_rows(bad)
 
     def _settle_batches(self) -> None:
@@ -232,10 +232,10 @@ class Manifest:
             if isinstance(batch, str):
                 batch = spelling.setdefault(batch.casefold(), batch)
             self._batch_of_tag.append(batch)
-        if len(spelling) > self.limits.max_batches:
+        if len(spelling) > self.rules.max_batches:
             raise Refused(
                 Code.TOO_MANY_BATCHES,
-                f"The rows name {len(spelling)} batches; at most {self.limits.max_batches} are taken from one file.",
+                f"The rows name {len(spelling)} batches; at most {self.rules.max_batches} are taken from one file.",
             )
         for index in range(self.rows):
             batch = self._batch_of_tag[self._tag_of[index]]
@@ -254,7 +254,7 @@ class Manifest:
         why = f"All of them: {first.message}" if first else "The findings say why, row by row."
         self.refusal = Finding(
             code,
-            f"{bad:,} of {self.rows:,} rows cannot be used (up to {self.limits.bad_rows_allowed} % may be left out), "
+            f"{bad:,} of {self.rows:,} rows cannot be used (up to {self.rules.bad_rows_allowed} % may be left out), "
             f"so nothing of this file was sent. {why}",
         )
         if first is None:
@@ -301,11 +301,11 @@ class Manifest:
         self._file.seek(self._offsets[index])
         number, values, findings = marshal.load(self._file)  # noqa: S302 - we wrote it
         self._file.seek(end)
-        return number, Device(*values), [Finding(Code(c), m, number, column) for c, m, column in findings]
+        return number, Device(*values), [Finding(Code(c), m, number, column, s) for c, m, column, s in findings]
 
 
-def _packed(finding: Finding) -> tuple[str, str, str]:
-    return str(finding.code), finding.message, finding.column
+def _packed(finding: Finding) -> tuple[str, str, str, bool]:
+    return str(finding.code), finding.message, finding.column, finding.strict
 
 
 def _digest(*values: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.manifest import Customers, Destination, Device, Limits, Manifest, find_destination, read_manifest
+from shared.manifest import Customers, Destination, Device, Manifest, Rules, find_destination, read_manifest
 from shared.partner_center import Accepted
 from shared.plan import Upload
 from shared.planning import Draft, plan_manifest
@@ -29,10 +29,10 @@ def destination(
     return find_destination(path, metadata or {}, customers, default_batch)
 
 
-def read(data: str | bytes | Iterable[bytes], to: Destination | None = None, **limits: int) -> Manifest:
+def read(data: str | bytes | Iterable[bytes], to: Destination | None = None, **rules: Any) -> Manifest:
     """`data` read in one chunk, or in the chunks given."""
     data = data.encode() if isinstance(data, str) else data
-    return read_manifest([data] if isinstance(data, bytes) else data, to or destination(), Limits(**limits))
+    return read_manifest([data] if isinstance(data, bytes) else data, to or destination(), Rules(**rules))
 
 
 def devices(manifest: Manifest) -> list[Device]:

@@ -42,7 +42,7 @@ def test_written_devices_read_back(
 def test_column_names(field: str, name: str) -> None:
     """A column is known by any of the names that suppliers give it."""
     others = [(f, HEADER_NAMES[f][0]) for f in NAMES if f != field]
-    device = Device("S", "1", "H", "M", "N")
+    device = Device("S", "1", "HASH", "M", "N")
     assert devices(read(csv_of([device], [(field, name), *others]))) == [device]
 
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 
-from shared.manifest import Code, Finding, Limits
+from shared.manifest import Code, Finding, Rules
 from shared.messages import (
     Channel,
     Message,
@@ -214,7 +214,7 @@ def test_rejection_fits_whatever_was_found(data: str, to: dict[str, Any]) -> Non
 def test_duplicate_of_many_requests_fits(batch: str, location: str | None) -> None:
     """Hundreds of locations are counted, and as many told as there is room for."""
     first = planned(keys(2), "contoso/" + "東" * 1_016)
-    locations = [(batch, location)] * Limits().max_batches * 6
+    locations = [(batch, location)] * Rules().max_batches * 6
     data = check(manifest_duplicate(planned(keys(1), first.upload.name), first, locations, NOW))["data"]
     assert data["locationCount"] == 300
     assert data["locations"][0] == {"batchId": batch, "location": location}
