@@ -585,3 +585,17 @@ def test_nothing_secret_and_no_hash_comes_out(corner: Corner, samples: Path, cap
     assert len(corner.posts) == 1
     for what in (*secrets, *(h[:60] for h in hashes)):
         assert not [out[:80] for out in said if what in out]
+
+
+def test_what_the_time_budget_leaves_over_goes_on_in_another_invocation(corner: Corner) -> None:
+    """A large manifest must not run into the function's time-out: it is parked without delay, and goes on behind."""
+    corner.cloud.partner_center.add_batch(corner.customer, "Standard")
+    path = corner.drop("many.csv", tuples(1200))
+    hurried = replace(corner.intake, budget=timedelta(0))
+    hurried.receive(path)
+    assert len(corner.posts) == 0
+
+    assert corner.wake() == 1
+    assert sorted(serials(corner.batches["Standard"])) == [f"SN-{n:05d}" for n in range(1200)]
+    assert [e["data"]["part"] for e in corner.results] == [1, 2, 3]
+    assert corner.report(path)["state"] == "submitted"
