@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,11 @@ def intake() -> Intake:
         return _intake
 
 
-def build(environment: Mapping[str, str]) -> Intake:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) -> Intake:
     """The intake that these app settings describe. Raises SettingsError, naming what is missing or wrong."""
     from shared.alerts import Alerts
     from shared.intake import Intake
@@ -82,7 +86,7 @@ def build(environment: Mapping[str, str]) -> Intake:
     return Intake(
         manifests=Manifests(account.blobs.get_container_client(settings.manifest_container)),
         customers=_CustomerSetting(settings.customers, account),
-        ledger=Ledger(ledger, _now),
+        ledger=Ledger(ledger, clock),
         reports=Reports(account.container(REPORTS)),
         queues=queues,
         alerts=Alerts(ledger, queues),
@@ -96,12 +100,8 @@ def build(environment: Mapping[str, str]) -> Intake:
         ),
         default_batch=settings.default_batch_id,
         devices_per_request=settings.devices_per_request,
-        clock=_now,
+        clock=clock,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class _Account:

@@ -32,11 +32,15 @@ class Corner:
         self._intake: Intake | None = None
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The app settings."""
+        customers = {"CUSTOMERS": json.dumps({self.folder: {"customerId": self.customer, "batchId": "Standard"}})}
+        return self.cloud.settings() | self.queues | customers | self.settings
+
+    @property
     def intake(self) -> Intake:
         if self._intake is None:
-            customers = {"CUSTOMERS": json.dumps({self.folder: {"customerId": self.customer, "batchId": "Standard"}})}
-            environment = self.cloud.settings() | self.queues | customers | self.settings
-            self._intake = replace(wiring.build(environment), patience=IMPATIENT)
+            self._intake = replace(wiring.build(self.environment), patience=IMPATIENT)
         return self._intake
 
     def drop(self, name: str, data: bytes, metadata: dict[str, str] | None = None) -> str:

@@ -1,0 +1,69 @@
+"""Receives manifests in processes that die (SIGKILL) at a given step: one line of JSON in, one number out, for each.
+
+A step is the moment after an answer came, from whichever server: to die there is to die anywhere before the next
+request leaves. In: `step` (0 is never), `name`, `environment`. Out: how many steps there were, or minus the signal.
+Each
+is a fork of this process, in which everything is imported already and no thread has been started.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import httpcore
+import urllib3
+
+from shared import wiring
+
+steps = 0
+last = 0
+
+
+def step() -> None:
+    global steps
+    steps += 1
+    if steps == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count(kind: Any, method: str) -> None:
+    """Have every call of a client library's own `method` be a step."""
+    call = getattr(kind, method)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        answer = call(*args, **kwargs)
+        step()
+        return answer
+
+    setattr(kind, method, counted)
+
+
+def receive(order: dict[str, Any]) -> None:
+    global last
+    os.environ.update(order["environment"])
+    intake = wiring.build(os.environ)
+    last = order["step"]
+    count(urllib3.connectionpool.HTTPConnectionPool, "urlopen")
+    count(httpcore.ConnectionPool, "handle_request")
+    intake.receive(order["name"])
+
+
+def fork(order: dict[str, Any]) -> int:
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            receive(order)
+            os.write(writing, str(steps).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else int(said.read() or 0)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(fork(json.loads(line)), flush=True)
