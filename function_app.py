@@ -33,3 +33,9 @@ def receive_manifest(manifest: blob.BlobClient) -> None:
 @app.queue_trigger(arg_name="message", queue_name="intake-retries", connection="ManifestStorage")
 def resume_manifest(message: func.QueueMessage) -> None:
     wiring.intake().resume(message.get_body().decode())
+
+
+@app.function_name("sweep_manifests")
+@app.timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
+def sweep_manifests(timer: func.TimerRequest) -> None:
+    wiring.sweep().run()

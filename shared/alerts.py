@@ -26,12 +26,12 @@ class Alerts:
         self._container = container
         self._queues = queues
 
-    def raise_for(self, fault: OperatorsFault, plan: Plan, now: datetime) -> None:
-        """Tell the operators, unless they were told within a day.
+    def raise_for(self, fault: OperatorsFault, plan: Plan, now: datetime, *, about: str = "") -> None:
+        """Tell the operators, unless they were told within a day. `about`: what of, where each is a matter of its own.
 
         The message goes first: dying before it is remembered tells them twice, which is better than never.
         """
-        blob = self._container.get_blob_client(f"problems/{fault.problem}")
+        blob = self._container.get_blob_client("/".join(filter(None, ("problems", fault.problem, about))))
         message = action_needed(fault.problem, fault.advice, plan, now)
         etag = None
         with suppress(ResourceNotFoundError):

@@ -50,6 +50,7 @@ STILL_BEING_WRITTEN = timedelta(hours=1)
 WAIT_FOR_OPERATOR = timedelta(minutes=15)
 # Well inside functionTimeout (host.json), whatever the last call before it costs in time-outs and repeats.
 BUDGET = timedelta(minutes=5)
+STARTS_AT_MOST = 5
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
 _READINGS = 5
 
@@ -112,19 +113,19 @@ class Intake:
                 self._go_on(claim)
 
     def resume(self, wake_up: str) -> None:
-        """A parked manifest's time has come. `wake_up` is the text that parking sent."""
-        try:
-            message = json.loads(wake_up)
-            key, nonce = str(message["key"]), str(message["nonce"])
-        except (ValueError, KeyError, TypeError):
-            logger.error("wake_up.unreadable length=%d", len(wake_up))
-            return
-        claim = self.ledger.resume(key, nonce)
-        if claim is None:
-            logger.info("wake_up.stale id=%s", key[:12])
-            return
-        logger.info("manifest.resumed id=%s start=%d", claim.plan.upload.id, claim.state.starts)
-        self._go_on(claim)
+        """A parked manifest's time has come, or a sweep found one. `wake_up` is the text that either queued."""
+        match _parsed(wake_up):
+            case {"name": str(name)}:
+                self.receive(name)
+            case {"key": str(key), "nonce": str(nonce)}:
+                claim = self.ledger.resume(key, nonce)
+                if claim is None:
+                    logger.info("wake_up.stale id=%s", key[:12])
+                    return
+                logger.info("manifest.resumed id=%s start=%d", claim.plan.upload.id, claim.state.starts)
+                self._go_on(claim)
+            case _:
+                logger.error("wake_up.unreadable length=%d", len(wake_up))
 
     # Read, plan
 
@@ -175,14 +176,17 @@ class Intake:
 
     def _go_on(self, claim: Claim) -> None:
         try:
-            self._answer(claim)
+            if claim.state.starts > STARTS_AT_MOST:
+                self._stall(claim)
+            else:
+                self._answer(claim)
         except ClaimLost:
             logger.warning("claim.lost id=%s", claim.plan.upload.id)
         except OperatorsFault as fault:
             logger.error("manifest.waits_for_operator id=%s problem=%s", claim.plan.upload.id, fault.problem)
             self.alerts.raise_for(fault, claim.plan, self.clock())
             self._park(claim, WAIT_FOR_OPERATOR)
-        except NobodysFault as fault:
+        except (NobodysFault, AzureError) as fault:
             wait = self._backoff(claim, fault)
             logger.warning("manifest.waits id=%s seconds=%d %s", claim.plan.upload.id, wait.total_seconds(), fault)
             self._park(claim, wait)
@@ -201,7 +205,7 @@ class Intake:
             claim.done()
         elif "duplicate" in claim.outcomes:
             self._tell_duplicate(claim)
-        elif first := self.ledger.first_with_content(plan):
+        elif not claim.outcomes and (first := self.ledger.first_with_content(plan)):
             self._duplicate(claim, first)
         else:
             self._submit(claim)
@@ -356,9 +360,22 @@ class Intake:
         except ClaimLost:
             logger.warning("claim.lost id=%s", claim.plan.upload.id)
 
-    def _backoff(self, claim: Claim, fault: NobodysFault) -> timedelta:
-        doubled = min(SHORTEST_WAIT * (1 << min(claim.state.starts - 1, 16)), LONGEST_WAIT)
-        return max(doubled, timedelta(seconds=fault.retry_after or 0))
+    def _backoff(self, claim: Claim, fault: Exception) -> timedelta:
+        doubled = min(SHORTEST_WAIT * (1 << min(claim.state.waits, 16)), LONGEST_WAIT)
+        return max(doubled, timedelta(seconds=getattr(fault, "retry_after", None) or 0))
+
+    def _stall(self, claim: Claim) -> None:
+        """It has ended every process that took hold of it: a person must look before it ends more."""
+        upload = claim.plan.upload
+        advice = (
+            f"{upload.name} ended {STARTS_AT_MOST} invocations before they could finish. Look for {upload.id} in the "
+            "logs; when the cause is mended, drop the file again with the metadata resubmit=true."
+        )
+        logger.error("manifest.stalled id=%s name=%s", upload.id, upload.name)
+        fault = OperatorsFault("manifest-stalled", advice)
+        self.alerts.raise_for(fault, claim.plan, self.clock(), about=upload.id)
+        self._report(claim, "waiting")
+        claim.done()
 
 
 class _KnownBatches:
@@ -405,6 +422,13 @@ def is_ignored(name: str) -> bool:
     """Whether a blob of this name is no manifest and gets no answer."""
     file = PurePosixPath(name).name.casefold()
     return file.startswith((".", "~$")) or file.endswith(_NOT_A_MANIFEST) or file == "thumbs.db"
+
+
+def _parsed(wake_up: str) -> object:
+    try:
+        return json.loads(wake_up)
+    except ValueError:
+        return None
 
 
 def _what(part: Part) -> str:

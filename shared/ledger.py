@@ -11,7 +11,7 @@ stranger was first: so after each such answer this module looks who it was befor
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
@@ -63,11 +63,14 @@ class Outcome(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An upload's metadata. `told` counts the outcomes whose messages were sent, in the order of the parts."""
+    """An upload's metadata. `told` counts the outcomes whose messages were sent, in the order of the parts; `starts`
+    the times that somebody took hold of it since it was last let go in good order, `waits` the times it was parked.
+    """
 
     holder: str = ""
     until: datetime | None = None
     starts: int = 0
+    waits: int = 0
     told: int = 0
     done: bool = False
     due: datetime | None = None
@@ -78,6 +81,7 @@ class State:
             "holder": self.holder,
             "until": self.until.isoformat() if self.until else "",
             "starts": str(self.starts),
+            "waits": str(self.waits),
             "told": str(self.told),
             "done": "1" if self.done else "",
             "due": self.due.isoformat() if self.due else "",
@@ -92,11 +96,16 @@ class State:
             holder=metadata.get("holder", ""),
             until=datetime.fromisoformat(until) if until else None,
             starts=int(metadata.get("starts") or 0),
+            waits=int(metadata.get("waits") or 0),
             told=int(metadata.get("told") or 0),
             done=bool(metadata.get("done")),
             due=datetime.fromisoformat(due) if due else None,
             nonce=metadata.get("nonce", ""),
         )
+
+    def is_left_alone(self, now: datetime) -> bool:
+        """Whether nobody holds it, nobody will be woken for it, and there is still something to do."""
+        return not (self.done or self.is_held(now) or self.is_waiting(now))
 
     def is_held(self, now: datetime) -> bool:
         return bool(self.holder and self.until and now < self.until)
@@ -147,6 +156,11 @@ class Ledger:
         state = State.of(self._upload(key).get_blob_properties().metadata)
         return self._take_over(key) if state.nonce == nonce and not state.done else None
 
+    def states(self) -> Iterator[tuple[str, State]]:
+        """Every upload's key and state, in one listing."""
+        for blob in self._container.list_blobs(name_starts_with="uploads/", include=["metadata"]):
+            yield blob.name.removeprefix("uploads/"), State.of(blob.metadata or {})
+
     def plan(self, key: str) -> Plan:
         return _read_plan(self._upload(key))[0]
 
@@ -163,7 +177,7 @@ class Ledger:
         blob = self._upload(key)
         plan, offset, state, etag = _read_plan(blob)
         now = self._clock()
-        if state.done or state.is_held(now) or state.is_waiting(now):
+        if not state.is_left_alone(now):
             return None
         claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
         try:
@@ -238,7 +252,7 @@ class Claim:
     @property
     def is_fresh(self) -> bool:
         """Whether nobody worked on this upload before."""
-        return self.state.starts == 1
+        return self.state.starts == 1 and self.state.waits == 0
 
     def read(self, section: Section) -> bytes:
         """A section's bytes, as they were planned."""
@@ -280,7 +294,7 @@ class Claim:
     def park(self, due: datetime) -> str:
         """Let go until `due`; returns the nonce of the wake-up that may bring it back."""
         nonce = str(uuid4())
-        self.change(holder="", until=None, due=due, nonce=nonce)
+        self.change(holder="", until=None, starts=0, waits=self.state.waits + 1, due=due, nonce=nonce)
         return nonce
 
     def release(self) -> None:

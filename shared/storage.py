@@ -49,18 +49,27 @@ class Manifests:
             stream = self._container.download_blob(name)
         except ResourceNotFoundError:
             return None
-        properties: BlobProperties = stream.properties
-        metadata = {k.casefold(): v for k, v in properties.metadata.items()}
-        upload = Upload(
+        metadata = {k.casefold(): v for k, v in stream.properties.metadata.items()}
+        return Dropped(self._upload(name, stream.properties, metadata), metadata, stream)
+
+    def list(self) -> Iterator[Upload]:
+        """Every blob as it is now; whether it is a resubmission is not known from a listing."""
+        try:
+            for blob in self._container.list_blobs():
+                yield self._upload(blob.name, blob, {})
+        except ResourceNotFoundError:
+            return  # nobody has dropped anything yet, not even the container
+
+    def _upload(self, name: str, properties: BlobProperties, metadata: Mapping[str, str]) -> Upload:
+        return Upload(
             container_url=self._container.url,
             container=self._container.container_name,
             name=name,
-            etag=properties.etag.strip('"'),
+            etag=properties.etag.strip('"'),  # a download's has quotes, a listing's has none
             received=properties.last_modified,
-            size=stream.size,
+            size=properties.size,
             resubmit=metadata.get("resubmit", "").casefold() == "true",
         )
-        return Dropped(upload, metadata, stream)
 
 
 class Reports:
@@ -103,11 +112,17 @@ class Queues:
     def send(self, message: Message) -> None:
         self._channels[message.channel].send_message(message.text, time_to_live=FOR_EVER)
 
-    def wake(self, key: str, nonce: str, after: timedelta) -> None:
+    def wake(self, key: str, nonce: str, after: timedelta = timedelta(0)) -> None:
         """Have `resume_manifest` called with this upload, not before `after`."""
-        text = json.dumps({"key": key, "nonce": nonce})
+        self._queue({"key": key, "nonce": nonce}, after)
+
+    def announce(self, name: str) -> None:
+        """Have `resume_manifest` called with a blob that no event told us of."""
+        self._queue({"name": name}, timedelta(0))
+
+    def _queue(self, wake_up: dict[str, str], after: timedelta) -> None:
         delay = int(min(after, LONGEST_DELAY).total_seconds())
-        self._retries.send_message(text, time_to_live=FOR_EVER, visibility_timeout=delay)
+        self._retries.send_message(json.dumps(wake_up), time_to_live=FOR_EVER, visibility_timeout=delay)
 
 
 def only_over(etag: str | None) -> dict[str, Any]:

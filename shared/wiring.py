@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shared.key_vault import ClientCredentialSource, Vault
     from shared.manifest import Customers
     from shared.settings import Settings
+    from shared.sweep import Sweep
 
 RETRIES_QUEUE = "intake-retries"
 _CUSTOMERS_MAX_AGE = 60.0  # seconds
@@ -50,6 +51,14 @@ def intake() -> Intake:
         if _intake is None:
             _intake = build(os.environ)
         return _intake
+
+
+def sweep() -> Sweep:
+    """The sweep of this process, on the intake's own parts."""
+    from shared.sweep import Sweep
+
+    parts = intake()
+    return Sweep(parts.manifests, parts.ledger, parts.queues, parts.clock)
 
 
 def _now() -> datetime:

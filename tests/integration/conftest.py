@@ -1,7 +1,9 @@
 """One test's own corner of the local cloud: a customer, a folder, queues, and an intake on the real clients."""
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
@@ -131,6 +133,27 @@ class Corner:
     def batches(self) -> dict[str, list[dict[str, Any]]]:
         """Device batches as Partner Center has them now."""
         return self.cloud.partner_center.batches(self.customer)
+
+
+type Die = Callable[[Corner, str, int], int]
+
+
+@pytest.fixture(scope="module")
+def die(cloud: LocalCloud) -> Iterator[Die]:
+    """Receives a manifest and dies at a step; returns minus the signal, or the number of steps."""
+    command = [sys.executable, "-m", "tests.integration.die_at"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as deaths:
+        stdin, stdout = deaths.stdin, deaths.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def die(corner: Corner, path: str, step: int) -> int:
+            order = {"step": step, "name": path, "environment": corner.environment}
+            stdin.write(json.dumps(order) + "\n")
+            stdin.flush()
+            return int(stdout.readline())
+
+        yield die
 
 
 @pytest.fixture

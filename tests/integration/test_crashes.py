@@ -2,41 +2,17 @@
 
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from local.cloud import LocalCloud
 from shared import wiring
 from shared.ledger import TERM
-from tests.integration.conftest import Corner
+from tests.integration.conftest import Corner, Die
 from tests.integration.test_intake import serials, tuples
 
 SHARES = 4  # of the steps, each a test of its own, so that they can run side by side
-
-
-type Die = Callable[[Corner, str, int], int]
-
-
-@pytest.fixture(scope="module")
-def die(cloud: LocalCloud) -> Iterator[Die]:
-    """Receives a manifest and dies at a step; returns minus the signal, or the number of steps."""
-    command = [sys.executable, "-m", "tests.integration.die_at"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as deaths:
-        stdin, stdout = deaths.stdin, deaths.stdout
-        assert stdin is not None
-        assert stdout is not None
-
-        def die(corner: Corner, path: str, step: int) -> int:
-            order = {"step": step, "name": path, "environment": corner.environment}
-            stdin.write(json.dumps(order) + "\n")
-            stdin.flush()
-            return int(stdout.readline())
-
-        yield die
 
 
 def redeliver(corner: Corner, path: str) -> None:
