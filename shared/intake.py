@@ -100,7 +100,7 @@ class Intake:
     def receive(self, name: str) -> None:
         """A blob has landed, or is said to have; `name` is its path in the container."""
         if is_ignored(name):
-            logger.info("manifest.ignored name=%s", name)
+            logger.info("manifest.ignored name=%r", name)
             return
         draft = self._planned(name)
         if draft is None:
@@ -108,7 +108,7 @@ class Intake:
         with draft:
             claim = self.ledger.begin(draft)
             if claim is None:
-                logger.info("manifest.known id=%s name=%s", draft.plan.upload.id, name)
+                logger.info("manifest.known id=%s name=%r", draft.plan.upload.id, name)
             else:
                 self._go_on(claim)
 
@@ -134,15 +134,15 @@ class Intake:
         for _ in range(_READINGS):
             dropped = self.manifests.open(name)
             if dropped is None:
-                logger.warning("manifest.gone name=%s", name)
+                logger.warning("manifest.gone name=%r", name)
                 return None
             if dropped.upload.size == 0 and self.clock() - dropped.upload.received < STILL_BEING_WRITTEN:
-                logger.info("manifest.still_empty name=%s", name)
+                logger.info("manifest.still_empty name=%r", name)
                 return None
             try:
                 return self._plan(dropped)
             except ResourceModifiedError:
-                logger.info("manifest.replaced_while_read id=%s name=%s", dropped.upload.id, name)
+                logger.info("manifest.replaced_while_read id=%s name=%r", dropped.upload.id, name)
         raise RuntimeError(f"{name} was replaced {_READINGS} times while it was read")
 
     def _plan(self, dropped: Dropped) -> Draft:
@@ -160,7 +160,7 @@ class Intake:
             draft = plan_manifest(upload, manifest, self.devices_per_request)
         plan = draft.plan
         logger.info(
-            "manifest.planned id=%s name=%s customer=%s verdict=%s rows=%d devices=%d errors=%d parts=%d",
+            "manifest.planned id=%s name=%r customer=%s verdict=%s rows=%d devices=%d errors=%d parts=%d",
             upload.id,
             upload.name,
             plan.customer_id,
@@ -254,7 +254,8 @@ class Intake:
                     return
                 outcome = claim.keep(_what(part), self._send(claim, part, batches))
             self._tell(claim, outcome, part.number)
-        self._report(claim, "submitted")
+        some_went = any(o.kind == "submitted" for o in claim.outcomes.values())
+        self._report(claim, "submitted" if some_went else "finished")
         claim.done()
 
     def _send(self, claim: Claim, part: Part, batches: _KnownBatches) -> Outcome:
@@ -371,7 +372,7 @@ class Intake:
             f"{upload.name} ended {STARTS_AT_MOST} invocations before they could finish. Look for {upload.id} in the "
             "logs; when the cause is mended, drop the file again with the metadata resubmit=true."
         )
-        logger.error("manifest.stalled id=%s name=%s", upload.id, upload.name)
+        logger.error("manifest.stalled id=%s name=%r", upload.id, upload.name)
         fault = OperatorsFault("manifest-stalled", advice)
         self.alerts.raise_for(fault, claim.plan, self.clock(), about=upload.id)
         self._report(claim, "waiting")

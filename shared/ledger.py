@@ -154,7 +154,7 @@ class Ledger:
     def resume(self, key: str, nonce: str) -> Claim | None:
         """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
         state = State.of(self._upload(key).get_blob_properties().metadata)
-        return self._take_over(key) if state.nonce == nonce and not state.done else None
+        return self._take_over(key, woken=True) if state.nonce == nonce else None
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Every upload's key and state, in one listing."""
@@ -173,11 +173,12 @@ class Ledger:
         names = sorted(b.name for b in self._container.list_blobs(name_starts_with=prefix))
         return {name.removeprefix(prefix): self._outcome(name) for name in names}
 
-    def _take_over(self, key: str) -> Claim | None:
+    def _take_over(self, key: str, *, woken: bool = False) -> Claim | None:
         blob = self._upload(key)
         plan, offset, state, etag = _read_plan(blob)
         now = self._clock()
-        if not state.is_left_alone(now):
+        # A wake-up that counts is not early, even if this machine's clock says so.
+        if state.done or state.is_held(now) or (state.is_waiting(now) and not woken):
             return None
         claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
         try:
@@ -231,7 +232,8 @@ class Ledger:
         raise RuntimeError(f"content/{content} keeps changing")
 
     def _may_be_sent_anew(self, key: str) -> bool:
-        return self.is_done(key) and any(o.kind == "refused" for o in self.outcomes(key).values())
+        sent = [o for o in self.outcomes(key).values() if o.kind == "submitted"]
+        return self.is_done(key) and len(sent) < len(self.plan(key).parts)
 
 
 class Claim:

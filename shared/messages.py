@@ -130,7 +130,7 @@ def _message(
     }
     body = {**data, "manifest": _manifest(plan), "report": report_url(plan.upload)}
     text = _json(event | {"data": body})
-    while len(text.encode()) > LARGEST and (items := body.get(shorten)) and isinstance(items, list):
+    while len(text.encode()) > LARGEST and isinstance(items := body.get(shorten), list) and len(items) > 1:
         body[shorten] = items[: len(items) // 2]
         text = _json(event | {"data": body})
     return Message(channel, text)

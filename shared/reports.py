@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
-from shared.manifest import Device, Finding, Manifest, Verdict, serial_of, without_hashes
+from shared.manifest import Device, Finding, Manifest, Verdict, is_addressable, serial_of, without_hashes
 from shared.plan import Plan, Upload
 
 CONTAINER = "manifest-reports"
@@ -25,6 +25,7 @@ _RESEND_COLUMNS = [
 ]
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _PIECE = 256 * 1024
+_LONGEST_CELL = 1_024
 _LONGEST_NAME = 900  # of the 1,024 characters that a blob's name may have
 
 type State = Literal["received", "waiting", "submitted", "finished"]
@@ -32,12 +33,17 @@ type State = Literal["received", "waiting", "submitted", "finished"]
 
 def latest_name(upload: Upload) -> str:
     """The report of the latest upload of this name."""
-    return f"{upload.name[:_LONGEST_NAME]}.report.json"
+    return f"{_path(upload)}.report.json"
 
 
 def own_name(upload: Upload, kind: str) -> str:
     """The `kind` (`report.json`, `report.csv`, `resend.csv`) of this very upload, which later ones never touch."""
-    return f"{upload.name[:_LONGEST_NAME]}.{upload.received:%Y%m%dT%H%M%SZ}-{upload.id}.{kind}"
+    return f"{_path(upload)}.{upload.received:%Y%m%dT%H%M%SZ}-{upload.id}.{kind}"
+
+
+def _path(upload: Upload) -> str:
+    """Where an upload's reports lie: its own path, but for one that would lead elsewhere."""
+    return upload.name[:_LONGEST_NAME] if is_addressable(upload.name) else f"unaddressable/{upload.id}"
 
 
 def report_url(upload: Upload) -> str:
@@ -61,6 +67,8 @@ def report_json(
     for finding in refused:
         counts[str(finding.code)] = counts.get(str(finding.code), 0) + 1
     verdict = "accepted-with-errors" if refused and plan.verdict == "accepted" else plan.verdict
+    if refused and state == "finished":
+        verdict = "rejected"  # Partner Center took none of it
     report: dict[str, object] = {
         "manifest": {
             "id": upload.id,
@@ -91,15 +99,15 @@ def report_json(
 
 def report_csv(manifest: Manifest) -> Iterator[bytes]:
     """`….report.csv`: every row with its verdict, a line for each finding. A spreadsheet that opens it runs nothing."""
-    of_file = [f for f in (manifest.refusal, *manifest.findings) if f and f.row is None]
-    lines = [["", "", "", "", "", "", "", f.code, f.message] for f in dict.fromkeys(of_file)]
+    of_file = dict.fromkeys(f for f in (manifest.refusal, *manifest.of_file) if f)
+    lines = [["" if f.row is None else str(f.row), *[""] * 6, str(f.code), f.message] for f in of_file]
     yield b"\xef\xbb\xbf"
     yield from _csv(_REPORT_COLUMNS, lines, (_report_lines(v) for v in manifest.verdicts()), clean=_inert)
 
 
 def resend_csv(manifest: Manifest) -> Iterator[bytes]:
     """`….resend.csv`: the bad rows alone, exactly as sent, in Microsoft's columns and Group Tag. It may hold hashes."""
-    bad = ([[*_columns(v.device), v.batch_id]] for v in manifest.verdicts() if v.is_bad)
+    bad = ([[*_columns(v.device), v.batch_id]] for v in manifest.verdicts() if v.is_bad and not v.device.is_blank)
     yield from _csv(_RESEND_COLUMNS, [], bad, clean=str)
 
 
@@ -146,5 +154,5 @@ def _csv(
 
 def _inert(cell: str) -> str:
     """The cell without a hash that slipped into another column, and with nothing that a spreadsheet would run."""
-    cell = without_hashes(cell)
+    cell = without_hashes(cell[:_LONGEST_CELL])
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

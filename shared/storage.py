@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import ContentSettings
 
+from shared.manifest import is_addressable
 from shared.messages import Channel, Message
 from shared.plan import Upload
 
@@ -31,10 +32,10 @@ class Dropped:
 
     upload: Upload
     metadata: Mapping[str, str]
-    _stream: StorageStreamDownloader[bytes]
+    _stream: StorageStreamDownloader[bytes] | None
 
     def chunks(self) -> Iterator[bytes]:
-        return self._stream.chunks()
+        return self._stream.chunks() if self._stream else iter(())
 
 
 class Manifests:
@@ -45,6 +46,17 @@ class Manifests:
 
     def open(self, name: str) -> Dropped | None:
         """The blob as it is now, or None if it is gone. One call for a blob of up to one chunk."""
+        if not is_addressable(name):
+            # The client would read another blob. It is refused by its name alone, and never opened.
+            upload = Upload(
+                container_url=self._container.url,
+                container=self._container.container_name,
+                name=name,
+                etag="",
+                received=datetime.now(UTC),
+                size=1,
+            )
+            return Dropped(upload, {}, None)
         try:
             stream = self._container.download_blob(name)
         except ResourceNotFoundError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from shared.manifest.columns import field_of
@@ -42,9 +43,22 @@ def _rows(records: Iterator[list[str]], header: _Header, lines: _Lines) -> Itera
             if in_footer:
                 message = "The row belongs to the template's explanation and was left out."
                 yield Finding(Code.IGNORED_ROW, message, number)
+            elif header.is_repeated_in(values):
+                yield Finding(Code.IGNORED_ROW, "The row repeats the header and was left out.", number)
+            elif number < lines.number:
+                yield from _swallowed(header.row(number, values), lines.number)
             else:
                 yield header.row(number, values)
-        number = lines.number + 1  # the line after this record, which may have spanned several
+        number = lines.number + 1
+
+
+def _swallowed(row: Row, last: int) -> Iterator[Row]:
+    """Lines between quotation marks, each a bad row: no value of ours spans lines, and devices may be among them."""
+    first = row.number
+    for number in range(first, last + 1):
+        message = f"A quotation mark opens in row {first} and does not close there, so rows {first} to {last} are one. "
+        fault = Finding(Code.RAGGED_ROW, message + "Remove it, or close it in the same row.", number)
+        yield replace(row, findings=(fault,)) if number == first else Row(number, Device(), findings=(fault,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +77,8 @@ class _Header:
                 f"name them: {in_words(list(FIELDS.values()))}.",
                 number,
             )
-        for field in {f for f in fields if f and fields.count(f) > 1}:
-            twice = [quote(n) for n, f in zip(names, fields, strict=True) if f == field]
+        for field in [f for f, count in Counter(fields).items() if f and count > 1]:
+            twice = [quote(n) for n, f in zip(names, fields, strict=True) if f == field][:8]
             raise Refused(
                 Code.UNKNOWN_COLUMNS,
                 f"The columns {in_words(twice)} mean the same thing. Keep one of them.",
@@ -77,10 +91,15 @@ class _Header:
         )
         return cls(fields, ignored)
 
+    def is_repeated_in(self, values: list[str]) -> bool:
+        """Whether a row is the header again, as where files were joined."""
+        named = [(field_of(value), field) for value, field in zip(values, self.fields, strict=False) if value and field]
+        return bool(named) and all(said == meant for said, meant in named)
+
     def row(self, number: int, values: list[str]) -> Row:
         known = {f: v for f, v in zip(self.fields, values, strict=False) if f}
         group_tag, customer_id = known.pop("group_tag", ""), known.pop("customer_id", "")
-        beyond = [value for value in values[len(self.fields) :] if value]
+        beyond = [value for value in values[len(self.fields) :] if value or "group_tag" in self.fields]
         findings: tuple[Finding, ...] = ()
         if beyond:
             message = (

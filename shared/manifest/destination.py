@@ -67,6 +67,8 @@ class Customers:
         entries = json.loads(text)
         if not isinstance(entries, dict):
             raise ValueError('CUSTOMERS must be a JSON object like {"folder": "customer id"}')
+        if len({name.casefold() for name in entries}) < len(entries):
+            raise ValueError("two folders differ in letter case alone")
         anyone = entries.pop(ANY_CUSTOMER, None)
         try:
             return cls(
@@ -80,12 +82,16 @@ class Customers:
     def find(self, folder: str) -> Customer | None:
         """The customer that drops into `folder`, or None if there is none."""
         known = self._by_name.get(folder.casefold())
-        if known or self._anyone is None:
+        if known:
             return known
         try:
-            return Customer(customerId=UUID(folder), **self._anyone.model_dump(by_alias=True))
+            customer_id = UUID(folder)  # however it is written: what is set up for a customer holds in any spelling
         except ValueError:
             return None
+        known = self._by_name.get(str(customer_id))
+        if known or self._anyone is None:
+            return known
+        return Customer(customerId=customer_id, **self._anyone.model_dump(by_alias=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,10 @@ class Destination:
 
     def is_customer(self, claimed: str) -> bool:
         """Whether the manifest's own word for its customer, if it has one, agrees."""
-        return not claimed or claimed.strip("{}").casefold() == self.customer_id
+        try:
+            return not claimed or UUID(claimed) == self.customer.customer_id
+        except ValueError:
+            return False
 
     def batch(self, document: str = "", tag: str = "") -> str | Finding:
         """The batch id for what a document and a row say, or the finding that there is none to be had."""
@@ -127,11 +136,19 @@ class Destination:
         )
 
 
+def is_addressable(path: str) -> bool:
+    """Whether a blob's path means the same to everybody who reads it."""
+    return "\\" not in path and not {".", ".."} & set(path.split("/"))
+
+
 def find_destination(
     path: str, metadata: Mapping[str, str], customers: Customers, default_batch: str = ""
 ) -> Destination:
     """Where the manifest at `path` (below the container) goes. Raises Refused for one in nobody's folder."""
     *folders, _file = path.split("/")
+    if not is_addressable(path):
+        # Clients normalize such a path, so that one supplier's folder would lead into another's.
+        raise Refused(Code.UNKNOWN_CUSTOMER, "The path holds “.”, “..” or a backslash. Drop the file without them.")
     if not folders:
         raise Refused(
             Code.UNKNOWN_CUSTOMER,

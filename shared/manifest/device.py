@@ -1,6 +1,6 @@
 """One device of a manifest, and what identifies it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.manifest.findings import Finding
 
@@ -11,7 +11,7 @@ class Device:
 
     serial_number: str = ""
     product_key: str = ""
-    hardware_hash: str = ""
+    hardware_hash: str = field(default="", repr=False)
     manufacturer: str = ""
     model: str = ""
 

@@ -14,6 +14,7 @@ from shared.manifest.device import Device, Row
 from shared.manifest.findings import Code, Finding, Refused, quote, shortened
 
 DEEPEST = 32
+LONGEST_STRING = 131_072
 _MEANT_FOR_THE_API = frozenset({"id", "policies", "createdby", "uploadeddate", "allowedoperations", "attributes"})
 
 type Event = tuple[str, object]
@@ -62,9 +63,16 @@ class _Utf8:
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
+        self._open = 0
 
     def read(self, size: int = -1) -> bytes:
-        return self._text.read(size).encode("utf-8", "surrogatepass")
+        piece = self._text.read(size)
+        # The parser copies an unfinished string with each piece that it reads, so a long one would cost its square.
+        closed = max(piece.rfind('",'), piece.rfind('":'), piece.rfind('"\n'), piece.rfind('"}'), piece.rfind('" '))
+        self._open = self._open + len(piece) if closed < 0 else len(piece) - closed
+        if self._open > LONGEST_STRING:
+            raise Refused(Code.NOT_A_MANIFEST, f"The JSON holds a string longer than {LONGEST_STRING:,} characters.")
+        return piece.encode("utf-8", "surrogatepass")
 
 
 class _Reader:
@@ -131,6 +139,9 @@ class _Reader:
             field = field_of(name)
             if field is None:
                 yield from self._unused(name, number)
+            elif field in known:
+                message = f"{quote(name)} says again what another member says. Keep one of them."
+                findings.append(Finding(Code.INVALID_VALUE, message, number, shortened(name)))
             elif event == "string":
                 known[field] = str(value).strip()
             elif event != "null":

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from hashlib import blake2b, sha256
+from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
 from shared.manifest.checks import HashCheck, examine
-from shared.manifest.destination import Destination
+from shared.manifest.destination import LONGEST_BATCH_ID, Destination
 from shared.manifest.device import FIELDS, Device, Row
 from shared.manifest.findings import Code, Finding, Refused, quote
 from shared.manifest.formats import read_rows
@@ -109,7 +110,9 @@ class Manifest:
         self.sha256 = ""
         self.rows = 0
         self.devices = 0
-        self.findings: list[Finding] = []
+        self.of_file: list[Finding] = []  # what no row's verdict holds
+        self._first_errors: list[tuple[int, Finding]] = []
+        self._first_warnings: list[tuple[int, Finding]] = []
         self.finding_counts: Counter[str] = Counter()
         self.errors = 0
         self.refusal: Finding | None = None
@@ -134,6 +137,12 @@ class Manifest:
         self._file.close()
 
     @property
+    def findings(self) -> list[Finding]:
+        """The first 1,000, as they were found; warnings only as far as they leave room for errors."""
+        warnings = self._first_warnings[: FINDINGS_KEPT - len(self._first_errors)]
+        return [finding for _, finding in sorted([*self._first_errors, *warnings], key=itemgetter(0))]
+
+    @property
     def is_accepted(self) -> bool:
         return self.refusal is None
 
@@ -145,14 +154,18 @@ class Manifest:
         elif isinstance(item, Heading):
             self._heading = item
         else:
-            self._note(item)
+            self._note_of_file(item)
 
     def refuse(self, finding: Finding) -> None:
         """The manifest's end, for this reason; the first one stands."""
         if self.refusal is None:
             self.refusal = finding
-            if finding not in self.findings:
-                self._note(finding)
+            self._note_of_file(finding)
+
+    def _note_of_file(self, finding: Finding) -> None:
+        self._note(finding)
+        if len(self.of_file) < FINDINGS_KEPT:
+            self.of_file.append(finding)
 
     def _add_row(self, row: Row) -> None:
         if self.rows == self.rules.max_devices:
@@ -163,6 +176,7 @@ class Manifest:
             )
         index = self.rows
         row, findings = examine(row, self.rules.hash_check)
+        tag = row.group_tag[: LONGEST_BATCH_ID + 1]  # longer ones are invalid, and would be kept in memory
         if not self.destination.is_customer(row.customer_id):
             findings.append(_mismatch(row.customer_id, row.number))
         twin = self._twin(row, index) if row.device.is_identified else None
@@ -175,10 +189,10 @@ class Manifest:
             1 if any(f.is_error for f in findings) else 2 if twin is not None else 0,
         )
         self._offsets.append(self._file.tell())
-        if row.group_tag not in self._tags:
-            self._tags[row.group_tag] = len(self._tags)
-            self._tag_names.append(row.group_tag)
-        self._tag_of.append(self._tags[row.group_tag])
+        if tag not in self._tags:
+            self._tags[tag] = len(self._tags)
+            self._tag_names.append(tag)
+        self._tag_of.append(self._tags[tag])
         marshal.dump((row.number, astuple(row.device), [_packed(f) for f in findings]), self._file)
         self.rows += 1
 
@@ -209,8 +223,9 @@ class Manifest:
     def _note(self, finding: Finding) -> None:
         self.finding_counts[str(finding.code)] += 1
         self.errors += finding.is_error
-        if len(self.findings) < FINDINGS_KEPT:
-            self.findings.append(finding)
+        kept = self._first_errors if finding.is_error else self._first_warnings
+        if len(kept) < FINDINGS_KEPT:
+            kept.append((self.finding_counts.total(), finding))
 
     # When all was read
 
@@ -258,7 +273,7 @@ class Manifest:
             f"so nothing of this file was sent. {why}",
         )
         if first is None:
-            self._note(self.refusal)
+            self._note_of_file(self.refusal)
 
     def _codes_of_all_bad_rows(self) -> set[Code]:
         codes: set[Code] | None = None

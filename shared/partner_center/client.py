@@ -75,6 +75,7 @@ class PartnerCenter:
         correlation_id = str(uuid4())
         headers = {
             "Accept": "application/json",
+            "Accept-Encoding": "identity",  # an answer that cannot be unpacked would lose its Location
             "MS-RequestId": request_id,
             "MS-CorrelationId": correlation_id,
             "X-Locale": "en-US",
@@ -85,7 +86,7 @@ class PartnerCenter:
         url = f"{self._base_url}/v1/{path}"
         try:
             response = self._http.request(method, url, content=body, headers=headers, auth=self._auth)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise NobodysFault(f"No answer from Partner Center: {type(error).__name__} {error}") from error
         logger.info(
             "partner_center.answered method=%s status=%d request_id=%s correlation_id=%s their_request_id=%s "

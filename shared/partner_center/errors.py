@@ -34,7 +34,7 @@ class ServiceError:
     @classmethod
     def of(cls, response: httpx.Response) -> ServiceError:
         """From the documented body, the throttle's, plain text, or the reason phrase alone. HTML says nothing to us."""
-        text = response.text.strip()
+        text = response.content.decode("utf-8", "replace").strip()
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
@@ -45,8 +45,9 @@ class ServiceError:
             description = members.get("description") or members.get("message") or ""
         else:
             code, description = "", "" if text.startswith("<") else text
-        description = without_hashes(str(description or response.reason_phrase))
-        return cls(response.status_code, str(code)[:64], description[:LONGEST_DESCRIPTION], response.reason_phrase)
+        description = _harmless(str(description or response.reason_phrase))[:LONGEST_DESCRIPTION]
+        code = re.sub(r"[^\w.-]", "", str(code))[:64]
+        return cls(response.status_code, code, description, _harmless(response.reason_phrase))
 
     @property
     def is_missing_mfa(self) -> bool:
@@ -110,6 +111,12 @@ def raise_for_refusal(response: httpx.Response, *, appending: bool, request_id: 
             raise BatchNotFound(str(error))
         raise CustomerNotFound(error, request_id, correlation_id)
     raise RequestRefused(error, request_id, correlation_id)
+
+
+def _harmless(text: str) -> str:
+    """One line, without what may be a token or a hash: it goes into messages and logs."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return without_hashes(re.sub(r"(?i)bearer\s+\S+|eyJ[\w-]*\.[\w.-]*", "(token)", text))
 
 
 def _unauthorized(error: ServiceError) -> OperatorsFault:

@@ -599,3 +599,17 @@ def test_what_the_time_budget_leaves_over_goes_on_in_another_invocation(corner: 
     assert sorted(serials(corner.batches["Standard"])) == [f"SN-{n:05d}" for n in range(1200)]
     assert [e["data"]["part"] for e in corner.results] == [1, 2, 3]
     assert corner.report(path)["state"] == "submitted"
+
+
+@pytest.mark.parametrize("path", ["{}/../{}/b.csv", "{}/./b.csv"])
+def test_a_path_does_not_lead_from_one_folder_into_another(corner: Corner, path: str) -> None:
+    """Clients normalize such names: what they would read and write is somebody else's."""
+    other = Corner(corner.cloud)
+    victim = other.drop("b.csv", tuples(1))
+    name = path.format(corner.folder, other.folder)
+    corner.intake.receive(name)
+
+    assert not corner.posts
+    assert [e["data"]["reason"] for e in corner.rejections] == ["unknown-customer"]
+    assert not corner.report_files(victim)
+    assert not corner.report_files(corner.folder)
