@@ -8,18 +8,27 @@ A sender's fault is no exception of this kind: it is a finding (`manifest`), or 
 (`partner_center.errors.RequestRefused`).
 """
 
+from typing import Literal
+
+type Severity = Literal["page", "workday"]
+
 
 class Fault(Exception):
     """A manifest cannot go on, and its sender is not to blame."""
 
 
 class OperatorsFault(Fault):
-    """`problem` is a stable code, the same for every manifest it stops; `advice` is the one thing to do."""
+    """`problem` is a stable code, the same for every manifest it stops; `advice` is the one thing to do.
 
-    def __init__(self, problem: str, advice: str) -> None:
+    `severity`: to wake somebody, or to wait for the working day. `of_customer`: each customer's is another matter.
+    """
+
+    def __init__(self, problem: str, advice: str, *, severity: Severity = "page", of_customer: bool = False) -> None:
         super().__init__(f"{problem}: {advice}")
         self.problem = problem
         self.advice = advice
+        self.severity: Severity = severity
+        self.of_customer = of_customer
 
 
 class NobodysFault(Fault):

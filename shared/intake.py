@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -21,7 +23,7 @@ from azure.core.exceptions import AzureError, ResourceModifiedError
 
 from shared import messages
 from shared.alerts import Alerts
-from shared.faults import NobodysFault, OperatorsFault
+from shared.faults import Fault, NobodysFault, OperatorsFault
 from shared.ledger import Claim, ClaimLost, Ledger, Outcome
 from shared.manifest import Code, Customers, Finding, Refused, Rules, find_destination, read_manifest
 from shared.messages import Message
@@ -36,7 +38,7 @@ from shared.partner_center import (
 from shared.plan import Part
 from shared.planning import Draft, plan_manifest, plan_refusal
 from shared.reports import State, latest_name, own_name, report_json
-from shared.storage import Dropped, Manifests, Queues, Reports
+from shared.storage import Dropped, Manifests, Queues, Reports, fault_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +49,13 @@ _NOT_A_MANIFEST = (
     *(".report.json", ".report.csv"),
 )
 STILL_BEING_WRITTEN = timedelta(hours=1)
-WAIT_FOR_OPERATOR = timedelta(minutes=15)
 # Well inside functionTimeout (host.json), whatever the last call before it costs in time-outs and repeats.
 BUDGET = timedelta(minutes=5)
 STARTS_AT_MOST = 5
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
+LONGEST_RETRY_AFTER = timedelta(days=1)
+# How long nobody's fault may last before operators hear of it, and before it is theirs to set the work going again.
+TOLD_AFTER, STALLED_AFTER = timedelta(hours=4), timedelta(days=7)
 _READINGS = 5
 
 
@@ -176,20 +180,17 @@ class Intake:
 
     def _go_on(self, claim: Claim) -> None:
         try:
-            if claim.state.starts > STARTS_AT_MOST:
-                self._stall(claim)
-            else:
-                self._answer(claim)
+            try:
+                if claim.state.starts > STARTS_AT_MOST:
+                    self._stall(claim, f"It ended {STARTS_AT_MOST} invocations before they could finish.")
+                else:
+                    self._answer(claim)
+            except AzureError as error:
+                self._wait(claim, fault_of(error))
+            except Fault as fault:
+                self._wait(claim, fault)
         except ClaimLost:
             logger.warning("claim.lost id=%s", claim.plan.upload.id)
-        except OperatorsFault as fault:
-            logger.error("manifest.waits_for_operator id=%s problem=%s", claim.plan.upload.id, fault.problem)
-            self.alerts.raise_for(fault, claim.plan, self.clock())
-            self._park(claim, WAIT_FOR_OPERATOR)
-        except (NobodysFault, AzureError) as fault:
-            wait = self._backoff(claim, fault)
-            logger.warning("manifest.waits id=%s seconds=%d %s", claim.plan.upload.id, wait.total_seconds(), fault)
-            self._park(claim, wait)
         except Exception:
             # The host repeats a failed invocation at once, and the next one must find the way free.
             with suppress(ClaimLost, AzureError):
@@ -202,13 +203,19 @@ class Intake:
             self._reject(claim)
         elif plan.verdict == "dry-run":
             self._receipt(claim, "finished")
-            claim.done()
+            self._end(claim)
         elif "duplicate" in claim.outcomes:
             self._tell_duplicate(claim)
-        elif not claim.outcomes and (first := self.ledger.first_with_content(plan)):
-            self._duplicate(claim, first)
         else:
-            self._submit(claim)
+            _, first = _side_by_side(partial(self._receipt, claim, "received"), partial(self._first, claim))
+            if first:
+                self._duplicate(claim, first)
+            else:
+                self._submit(claim)
+
+    def _first(self, claim: Claim) -> str | None:
+        """The upload that sends this content, where it is another."""
+        return None if claim.outcomes else self.ledger.first_with_content(claim.plan)
 
     def _reject(self, claim: Claim) -> None:
         """The sender's to mend: report and rejection."""
@@ -217,7 +224,7 @@ class Intake:
         outcome = claim.keep("rejected", _outcome("rejected", message))
         self._receipt(claim, "finished")
         self._tell(claim, outcome, 1)
-        claim.done()
+        self._end(claim)
         logger.info(
             "manifest.rejected id=%s reason=%s errors=%d",
             plan.upload.id,
@@ -238,25 +245,24 @@ class Intake:
         outcome = claim.outcomes["duplicate"]
         self._receipt(claim, "finished", duplicate_of=outcome.duplicate_of)
         self._tell(claim, outcome, 1)
-        claim.done()
+        self._end(claim)
         logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, outcome.duplicate_of)
 
     def _submit(self, claim: Claim) -> None:
         """Request by request: send, record, tell. What the time budget leaves over goes on in another invocation."""
         end = self.clock() + self.budget
-        self._receipt(claim, "received")
         batches = _KnownBatches(self, claim)
         for part in claim.plan.parts:
             outcome = claim.outcomes.get(_what(part))
             if outcome is None:
                 if self.clock() > end:
-                    self._park(claim, timedelta(0))
+                    self._park(claim, timedelta(0), claim.state.problem, claim.state.since)
                     return
                 outcome = claim.keep(_what(part), self._send(claim, part, batches))
             self._tell(claim, outcome, part.number)
         some_went = any(o.kind == "submitted" for o in claim.outcomes.values())
         self._report(claim, "submitted" if some_went else "finished")
-        claim.done()
+        self._end(claim)
 
     def _send(self, claim: Claim, part: Part, batches: _KnownBatches) -> Outcome:
         """One request, as a creation or an append; its outcome is final."""
@@ -264,9 +270,8 @@ class Intake:
         devices = claim.read(part)
         if sha256(devices).hexdigest() != part.digest:
             raise RuntimeError(f"part {part.number} of {upload.id} is not what was planned")
-        claim.renew(self.clock())
         try:
-            batch_id, accepted = self._post(plan.customer_id or "", part, devices, batches)
+            batch_id, accepted = self._post(claim, part, devices, batches)
         except RequestRefused as refused:
             code = Code.CUSTOMER_NOT_FOUND if isinstance(refused, CustomerNotFound) else Code.REFUSED_BY_PARTNER_CENTER
             message = messages.upload_refused(plan, part, part.batch_id, refused, code, self.clock())
@@ -283,14 +288,16 @@ class Intake:
         message = messages.upload_submitted(plan, part, batch_id, accepted, self.clock())
         return _outcome("submitted", message, batch_id=batch_id, location=accepted.location)
 
-    def _post(self, customer_id: str, part: Part, devices: bytes, batches: _KnownBatches) -> tuple[str, Accepted]:
+    def _post(self, claim: Claim, part: Part, devices: bytes, batches: _KnownBatches) -> tuple[str, Accepted]:
+        customer_id = claim.plan.customer_id or ""
         existing = batches.find(part.batch_id)
         if existing is None:
             try:
                 accepted = self._patiently(
+                    claim,
                     lambda: self.partner_center.create_batch(
                         customer_id, part.batch_id, devices, part.create_request_id
-                    )
+                    ),
                 )
             except BatchExists:
                 existing = batches.find_anew(part.batch_id)
@@ -299,13 +306,14 @@ class Intake:
                 return part.batch_id, accepted
         try:
             return existing, self._patiently(
-                lambda: self.partner_center.add_devices(customer_id, existing, devices, part.append_request_id)
+                claim,
+                lambda: self.partner_center.add_devices(customer_id, existing, devices, part.append_request_id),
             )
         except BatchNotFound as error:
             raise NobodysFault(f"The batch is not there yet: {error}") from error
 
-    def _patiently[T](self, call: Callable[[], T]) -> T:
-        """`call`, repeated for a while where nobody is to blame."""
+    def _patiently[T](self, claim: Claim, call: Callable[[], T]) -> T:
+        """`call`, repeated for a while where nobody is to blame, and for as long as the claim stands."""
         p = self.patience
         for attempt in stamina.retry_context(
             on=p.hook,
@@ -316,6 +324,7 @@ class Intake:
             wait_jitter=p.wait_jitter,
         ):
             with attempt:
+                claim.renew(self.clock())
                 return call()
         raise AssertionError("stamina ends by raising")
 
@@ -324,18 +333,41 @@ class Intake:
     def _tell(self, claim: Claim, outcome: Outcome, count: int) -> None:
         if claim.state.told < count:
             self.queues.send(outcome.message)
+            self._resolve(claim)
             claim.told(count, self.clock())
+
+    def _end(self, claim: Claim) -> None:
+        self._resolve(claim)
+        claim.done()
+
+    def _resolve(self, claim: Claim) -> None:
+        """What this manifest waited for is over: take the alert back, and wake all others that wait for the same."""
+        problem = claim.state.problem
+        if not problem:
+            return
+        logger.info("problem.resolved id=%s problem=%s", claim.plan.upload.id, problem)
+        self.alerts.resolve(problem)
+        for key, state in self.ledger.states():
+            if state.problem == problem and key != claim.key and not state.stalled:
+                self.queues.wake(key, state.nonce)
 
     def _receipt(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
         """The supplier's answer to the file itself: report, rows, and the rows to correct."""
         plan = claim.plan
-        for section, kind in ((plan.report_csv, "report.csv"), (plan.resend_csv, "resend.csv")):
-            if section is not None:
-                self.reports.write(own_name(plan.upload, kind), claim.read(section))
-        self._report(claim, state, duplicate_of=duplicate_of)
+        rows = (
+            partial(self.reports.write, own_name(plan.upload, kind), claim.open(section), section.length)
+            for section, kind in ((plan.report_csv, "report.csv"), (plan.resend_csv, "resend.csv"))
+            if section is not None
+        )
+        _side_by_side(*rows, *self._reports(claim, state, duplicate_of))
 
-    def _report(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
-        plan = claim.plan
+    def _report(self, claim: Claim, state: State) -> None:
+        _side_by_side(*self._reports(claim, state))
+
+    def _reports(
+        self, claim: Claim, state: State, duplicate_of: str | None = None
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
+        plan, upload = claim.plan, claim.plan.upload
         batches = []
         for batch_id, devices in plan.batches.items():
             ended = [claim.outcomes.get(_what(p)) for p in plan.parts if p.batch_id == batch_id]
@@ -349,34 +381,71 @@ class Intake:
             refused=list(_refusals(claim)),
             duplicate_of=duplicate_of,
         )
-        self.reports.write(own_name(plan.upload, "report.json"), data)
-        self.reports.write_latest(latest_name(plan.upload), data, plan.upload)
+        return (
+            partial(self.reports.write, own_name(upload, "report.json"), data),
+            partial(self.reports.write_latest, latest_name(upload), data, upload),
+        )
 
-    def _park(self, claim: Claim, wait: timedelta) -> None:
-        """Let the work wait; the sender learns no more than that it was accepted."""
+    # Wait
+
+    def _wait(self, claim: Claim, fault: Fault) -> None:
+        """Tell whom it concerns, and let the work wait: for the operator, or for a while."""
+        if isinstance(fault, OperatorsFault):
+            self._wait_for_operator(claim, fault)
+            return
+        now, upload = self.clock(), claim.plan.upload
+        since = claim.state.since or now
+        problem = claim.state.problem
+        if now - since > STALLED_AFTER:
+            self._stall(claim, f"It waited since {since:%Y-%m-%d %H:%M} UTC. {fault}.")
+            return
+        if now - since > TOLD_AFTER and not problem:
+            advice = f"Work waits for more than four hours, and is still tried again. {fault}."
+            problem = self._alert(claim, OperatorsFault("service-unavailable", advice))
+        wait = self._backoff(claim, fault)
+        logger.warning("manifest.waits id=%s seconds=%d %s", upload.id, wait.total_seconds(), fault)
+        self._park(claim, wait, problem, since)
+
+    def _wait_for_operator(self, claim: Claim, fault: OperatorsFault) -> None:
+        logger.error("manifest.waits_for_operator id=%s problem=%s", claim.plan.upload.id, fault.problem)
+        about = claim.plan.customer_id if fault.of_customer else None
+        problem = self._alert(claim, fault, about or "")
+        # Where nobody could be told, it goes on trying, and tells then.
+        self._park(claim, None if problem else SHORTEST_WAIT, problem, None)
+
+    def _alert(self, claim: Claim, fault: OperatorsFault, about: str = "") -> str:
+        """Tell the operators; returns the problem's id, or nothing where storage refuses even that."""
         try:
+            return self.alerts.raise_for(fault, waiting=[claim.plan], about=about)
+        except AzureError as error:
+            logger.error("alert.not_sent id=%s problem=%s %s", claim.plan.upload.id, fault.problem, fault_of(error))
+            return ""
+
+    def _park(self, claim: Claim, wait: timedelta | None, problem: str, since: datetime | None) -> None:
+        """Let the work wait, for the problem's end where no time is given; the sender learns no more than `waiting`."""
+        with suppress(AzureError):  # it is parked all the same
             self._report(claim, "waiting")
-            nonce = claim.park(self.clock() + wait)
+        nonce = claim.park(None if wait is None else self.clock() + wait, problem, since)
+        if wait is not None:
             self.queues.wake(claim.key, nonce, wait)
-        except ClaimLost:
-            logger.warning("claim.lost id=%s", claim.plan.upload.id)
 
-    def _backoff(self, claim: Claim, fault: Exception) -> timedelta:
+    def _backoff(self, claim: Claim, fault: Fault) -> timedelta:
         doubled = min(SHORTEST_WAIT * (1 << min(claim.state.waits, 16)), LONGEST_WAIT)
-        return max(doubled, timedelta(seconds=getattr(fault, "retry_after", None) or 0))
+        asked = timedelta(seconds=getattr(fault, "retry_after", None) or 0)
+        return max(doubled, min(asked, LONGEST_RETRY_AFTER))
 
-    def _stall(self, claim: Claim) -> None:
-        """It has ended every process that took hold of it: a person must look before it ends more."""
+    def _stall(self, claim: Claim, why: str) -> None:
+        """A person must look before it goes on."""
         upload = claim.plan.upload
         advice = (
-            f"{upload.name} ended {STARTS_AT_MOST} invocations before they could finish. Look for {upload.id} in the "
-            "logs; when the cause is mended, drop the file again with the metadata resubmit=true."
+            f"{upload.name}: {why} Look for {upload.id} in the logs; when the cause is mended, run "
+            f"python -m tools.intake resume {upload.id}."
         )
         logger.error("manifest.stalled id=%s name=%r", upload.id, upload.name)
-        fault = OperatorsFault("manifest-stalled", advice)
-        self.alerts.raise_for(fault, claim.plan, self.clock(), about=upload.id)
-        self._report(claim, "waiting")
-        claim.done()
+        problem = self._alert(claim, OperatorsFault("manifest-stalled", advice), upload.id)
+        claim.stall(problem or f"manifest-stalled/{upload.id}")
+        with suppress(AzureError):
+            self._report(claim, "waiting")
 
 
 class _KnownBatches:
@@ -384,6 +453,7 @@ class _KnownBatches:
 
     def __init__(self, intake: Intake, claim: Claim) -> None:
         self._intake = intake
+        self._claim = claim
         self._customer_id = claim.plan.customer_id or ""
         submitted = (o.batch_id for o in claim.outcomes.values() if o.kind == "submitted")
         self._spelling = {batch_id.casefold(): batch_id for batch_id in submitted}
@@ -411,12 +481,18 @@ class _KnownBatches:
             raise self._refusal
         intake = self._intake
         try:
-            found = intake._patiently(lambda: intake.partner_center.batches(self._customer_id))
+            found = intake._patiently(self._claim, lambda: intake.partner_center.batches(self._customer_id))
         except RequestRefused as refused:
             self._refusal = refused
             raise
         self._spelling |= found
         self._listed = True
+
+
+def _side_by_side[T](*calls: Callable[[], T]) -> list[T]:
+    """What the calls return, made at the same time. All have ended when the first that failed raises."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [f.result() for f in [pool.submit(call) for call in calls]]
 
 
 def is_ignored(name: str) -> bool:

@@ -11,10 +11,10 @@ stranger was first: so after each such answer this module looks who it was befor
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Buffer, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 from uuid import uuid4
 
 from azure.core import MatchConditions
@@ -34,6 +34,7 @@ CONTAINER = "intake-ledger"
 TERM = timedelta(minutes=4)
 _FIRST_READ = 256 * 1024
 _LONGEST_PLAN = 64 * 1024 * 1024
+_PIECE = 4 * 1024 * 1024
 
 type Clock = Callable[[], datetime]
 
@@ -63,8 +64,11 @@ class Outcome(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An upload's metadata. `told` counts the outcomes whose messages were sent, in the order of the parts; `starts`
-    the times that somebody took hold of it since it was last let go in good order, `waits` the times it was parked.
+    """An upload's metadata.
+
+    `told` counts the outcomes whose messages were sent, in the order of the parts; `starts` the times that somebody
+    took hold of it since it was last let go in good order; `waits` the times it was parked, and `since` when first,
+    without progress between. `problem` is what operators were told of; without `due` it waits until that is over.
     """
 
     holder: str = ""
@@ -75,6 +79,9 @@ class State:
     done: bool = False
     due: datetime | None = None
     nonce: str = ""
+    problem: str = ""
+    since: datetime | None = None
+    stalled: bool = False
 
     def as_metadata(self) -> dict[str, str]:
         values = {
@@ -86,12 +93,15 @@ class State:
             "done": "1" if self.done else "",
             "due": self.due.isoformat() if self.due else "",
             "nonce": self.nonce,
+            "problem": self.problem,
+            "since": self.since.isoformat() if self.since else "",
+            "stalled": "1" if self.stalled else "",
         }
         return {name: value for name, value in values.items() if value}
 
     @classmethod
     def of(cls, metadata: dict[str, str]) -> Self:
-        until, due = metadata.get("until"), metadata.get("due")
+        until, due, since = (metadata.get(name) for name in ("until", "due", "since"))
         return cls(
             holder=metadata.get("holder", ""),
             until=datetime.fromisoformat(until) if until else None,
@@ -101,17 +111,25 @@ class State:
             done=bool(metadata.get("done")),
             due=datetime.fromisoformat(due) if due else None,
             nonce=metadata.get("nonce", ""),
+            problem=metadata.get("problem", ""),
+            since=datetime.fromisoformat(since) if since else None,
+            stalled=bool(metadata.get("stalled")),
         )
 
     def is_left_alone(self, now: datetime) -> bool:
         """Whether nobody holds it, nobody will be woken for it, and there is still something to do."""
-        return not (self.done or self.is_held(now) or self.is_waiting(now))
+        return not (self.done or self.stalled or self.is_held(now) or self.is_waiting(now))
 
     def is_held(self, now: datetime) -> bool:
         return bool(self.holder and self.until and now < self.until)
 
     def is_waiting(self, now: datetime) -> bool:
-        return bool(self.due and now < self.due)
+        return self.waits_for_operator or bool(self.due and now < self.due)
+
+    @property
+    def waits_for_operator(self) -> bool:
+        """Whether it waits until its problem is over, without a wake-up of its own."""
+        return bool(self.problem and not self.due and not self.holder and not self.stalled and not self.done)
 
 
 class Sections(Protocol):
@@ -135,11 +153,12 @@ class Ledger:
         key = draft.plan.upload.key
         blob = self._upload(key)
         state = State(holder=str(uuid4()), until=self._clock() + TERM, starts=1)
+        whole = draft.whole
         header = draft.plan.model_dump_json(exclude_defaults=True).encode() + b"\n"
         try:
             written = blob.upload_blob(
-                _Joined(header, draft),
-                length=len(header) + draft.size,
+                io.BufferedReader(_Stream(draft, whole, header), _PIECE),
+                length=len(header) + whole.length,
                 metadata=state.as_metadata(),
                 overwrite=False,
             )
@@ -149,7 +168,7 @@ class Ledger:
             if there.holder != state.holder:
                 return self._take_over(key)
             written = {"etag": found.etag}
-        return Claim(self, draft.plan, blob, state, str(written["etag"]), draft)
+        return Claim(self, draft.plan, blob, state, str(written["etag"]), draft, is_fresh=True)
 
     def resume(self, key: str, nonce: str) -> Claim | None:
         """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
@@ -178,7 +197,7 @@ class Ledger:
         plan, offset, state, etag = _read_plan(blob)
         now = self._clock()
         # A wake-up that counts is not early, even if this machine's clock says so.
-        if state.done or state.is_held(now) or (state.is_waiting(now) and not woken):
+        if state.done or state.stalled or state.is_held(now) or (state.is_waiting(now) and not woken):
             return None
         claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
         try:
@@ -240,9 +259,18 @@ class Claim:
     """The right to go on with one upload, for a while. A change of state raises ClaimLost if it has gone to another."""
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, blob: BlobClient, state: State, etag: str, sections: Sections
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        blob: BlobClient,
+        state: State,
+        etag: str,
+        sections: Sections,
+        *,
+        is_fresh: bool = False,
     ) -> None:
         self.plan = plan
+        self.is_fresh = is_fresh  # nobody worked on this upload before
         self.key = plan.upload.key
         self.state = state
         self.outcomes: dict[str, Outcome] = {}
@@ -251,14 +279,13 @@ class Claim:
         self._etag = etag
         self._sections = sections
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether nobody worked on this upload before."""
-        return self.state.starts == 1 and self.state.waits == 0
-
     def read(self, section: Section) -> bytes:
         """A section's bytes, as they were planned."""
         return self._sections.read(section)
+
+    def open(self, section: Section) -> IO[bytes]:
+        """A section as a stream, for one that may be long."""
+        return io.BufferedReader(_Stream(self._sections, section), _PIECE)
 
     def keep(self, what: str, outcome: Outcome) -> Outcome:
         """Keep an outcome. It needs no claim: an answer that came must not be lost because the claim was."""
@@ -286,18 +313,22 @@ class Claim:
             self.change(until=now + TERM)
 
     def told(self, count: int, now: datetime) -> None:
-        """The messages of the first `count` outcomes were sent."""
-        self.change(told=count, until=now + TERM)
+        """The messages of the first `count` outcomes were sent: whatever it waited for is over."""
+        self.change(told=count, until=now + TERM, waits=0, since=None, problem="")
 
     def done(self) -> None:
         """Nothing is left to do."""
-        self.change(done=True, holder="", until=None)
+        self.change(done=True, holder="", until=None, problem="")
 
-    def park(self, due: datetime) -> str:
-        """Let go until `due`; returns the nonce of the wake-up that may bring it back."""
-        nonce = str(uuid4())
-        self.change(holder="", until=None, starts=0, waits=self.state.waits + 1, due=due, nonce=nonce)
+    def park(self, due: datetime | None, problem: str, since: datetime | None) -> str:
+        """Let go until `due`, or until `problem` is over; returns the nonce of the wake-up that may bring it back."""
+        nonce, waits = str(uuid4()), self.state.waits + 1
+        self.change(holder="", until=None, starts=0, waits=waits, due=due, nonce=nonce, problem=problem, since=since)
         return nonce
+
+    def stall(self, problem: str) -> None:
+        """Let go until a person sets it going again."""
+        self.change(holder="", until=None, due=None, nonce=str(uuid4()), problem=problem, stalled=True)
 
     def release(self) -> None:
         """Let go at once, for whoever comes next."""
@@ -316,23 +347,25 @@ class _Remote:
         return data
 
 
-class _Joined(io.RawIOBase):
-    """The plan and its sections as one stream."""
+class _Stream(io.RawIOBase):
+    """A section as a file, behind bytes that go before it."""
 
-    def __init__(self, header: bytes, draft: Draft) -> None:
-        self._header = io.BytesIO(header)
-        self._draft = draft
-        self._at = 0
+    def __init__(self, sections: Sections, section: Section, before: bytes = b"") -> None:
+        self._before = io.BytesIO(before)
+        self._sections = sections
+        self._at, self._end = section.offset, section.offset + section.length
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        piece = self._header.read(size)
-        wanted = self._draft.size - self._at if size < 0 else size - len(piece)
-        rest = self._draft.read(Section(offset=self._at, length=max(wanted, 0)))
-        self._at += len(rest)
-        return piece + rest
+    def readinto(self, buffer: Buffer) -> int:
+        target = memoryview(buffer)
+        piece = self._before.read(len(target))
+        if not piece and (wanted := min(len(target), self._end - self._at)):
+            piece = self._sections.read(Section(offset=self._at, length=wanted))
+            self._at += len(piece)
+        target[: len(piece)] = piece
+        return len(piece)
 
 
 def _read_plan(blob: BlobClient) -> tuple[Plan, int, State, str]:

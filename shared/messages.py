@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
+from uuid import NAMESPACE_URL, uuid5
 
+from shared.faults import Severity
 from shared.manifest import Code, Finding
 from shared.partner_center import Accepted, RequestRefused
 from shared.plan import Part, Plan
@@ -94,16 +97,64 @@ def manifest_duplicate(plan: Plan, first: Plan, locations: Sequence[tuple[str, s
     return _message(Channel.RESULT, "manifest.duplicate", plan, data, now, shorten="locations")
 
 
-def action_needed(problem: str, advice: str, plan: Plan, now: datetime) -> Message:
-    """Only an operator can set the work going again."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What only an operator can end. `about`: the customer or manifest it is of, where each is a matter of its own."""
+
+    code: str
+    about: str
+    severity: Severity
+    advice: str
+    since: datetime
+
+    @property
+    def id(self) -> str:
+        return f"{self.code}/{self.about}" if self.about else self.code
+
+    def as_json(self) -> str:
+        return _json(
+            {
+                "problem": self.code,
+                "about": self.about or None,
+                "severity": self.severity,
+                "advice": self.advice,
+                "since": self.since.isoformat(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        d = json.loads(text)
+        return cls(d["problem"], d["about"] or "", d["severity"], d["advice"], datetime.fromisoformat(d["since"]))
+
+
+def action_needed(problem: Problem, source: str, waiting: Sequence[Plan], count: int, now: datetime) -> Message:
+    """Only an operator can set the work going. `source`: the problem's record; `waiting`: the first of `count`."""
     data = {
-        "problem": problem,
-        "severity": "page",
-        "advice": advice,
-        "waiting": [_manifest(plan)],
-        "since": _time(now),
+        "advice": problem.advice,
+        "waiting": [_manifest(p) | {"report": report_url(p.upload)} for p in waiting],
+        "waitingCount": max(count, len(waiting)),
     }
-    return _message(Channel.ALERT, "operator.action-needed", plan, data, now, part=_time(now))
+    return _alert("operator.action-needed", problem, source, data, now)
+
+
+def action_resolved(problem: Problem, source: str, now: datetime) -> Message:
+    """The problem is over, and what waited for it goes on."""
+    return _alert("operator.resolved", problem, source, {}, now)
+
+
+def _alert(kind: str, problem: Problem, source: str, data: Mapping[str, object], now: datetime) -> Message:
+    name = f"urn:autopilotdrop:{problem.id}:{problem.since.isoformat()}"
+    said = _time(now) if kind == "operator.action-needed" else ""
+    event = _event(kind, str(uuid5(NAMESPACE_URL, f"{name}/{kind}/{said}")), source, problem.id, now)
+    data = {
+        "problem": problem.code,
+        "about": problem.about or None,
+        "severity": problem.severity,
+        "since": _time(problem.since),
+        **data,
+    }
+    return Message(Channel.ALERT, _fitting(event, data, "waiting"))
 
 
 def _message(
@@ -117,23 +168,33 @@ def _message(
     part: str = "",
     shorten: str = "",
 ) -> Message:
-    """The message; the list `shorten` in its data loses its end while the whole is too large."""
-    event = {
+    upload = plan.upload
+    subject = "/".join(s for s in (plan.customer_id, subject) if s) or upload.name
+    event = _event(kind, str(upload.derive(kind, part)), upload.url, subject, now)
+    data = {**data, "manifest": _manifest(plan), "report": report_url(upload)}
+    return Message(channel, _fitting(event, data, shorten))
+
+
+def _event(kind: str, event_id: str, source: str, subject: str, now: datetime) -> dict[str, object]:
+    return {
         "specversion": "1.0",
         "type": _PREFIX + kind,
-        "id": str(plan.upload.derive(kind, part)),
-        "source": plan.upload.url,
-        "subject": "/".join(s for s in (plan.customer_id, subject) if s) or plan.upload.name,
+        "id": event_id,
+        "source": source,
+        "subject": subject,
         "time": _time(now),
         "datacontenttype": "application/json",
         "dataschema": f"urn:autopilotdrop:{kind}:1",
     }
-    body = {**data, "manifest": _manifest(plan), "report": report_url(plan.upload)}
-    text = _json(event | {"data": body})
-    while len(text.encode()) > LARGEST and isinstance(items := body.get(shorten), list) and len(items) > 1:
-        body[shorten] = items[: len(items) // 2]
-        text = _json(event | {"data": body})
-    return Message(channel, text)
+
+
+def _fitting(event: Mapping[str, object], data: dict[str, object], shorten: str) -> str:
+    """The text; the list `shorten` in its data loses its end while the whole is too large."""
+    text = _json({**event, "data": data})
+    while len(text.encode()) > LARGEST and isinstance(items := data.get(shorten), list) and len(items) > 1:
+        data = {**data, shorten: items[: len(items) // 2]}
+        text = _json({**event, "data": data})
+    return text
 
 
 def _json(event: Mapping[str, object]) -> str:

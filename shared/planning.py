@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import batched
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ class Draft:
 
     def __init__(self) -> None:
         self.plan: Plan
+        self._lock = Lock()
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the draft
 
     def __enter__(self) -> Self:
@@ -33,9 +35,9 @@ class Draft:
         self._file.close()
 
     @property
-    def size(self) -> int:
-        """Bytes of all sections."""
-        return self._file.seek(0, 2)
+    def whole(self) -> Section:
+        """All sections, one behind the other."""
+        return Section(offset=0, length=self._file.seek(0, 2))
 
     def append(self, pieces: Iterable[bytes]) -> tuple[Section, str]:
         """A new section of these pieces, and its SHA-256."""
@@ -46,8 +48,9 @@ class Draft:
         return Section(offset=offset, length=self._file.tell() - offset), digest.hexdigest()
 
     def read(self, section: Section) -> bytes:
-        self._file.seek(section.offset)
-        return self._file.read(section.length)
+        with self._lock:
+            self._file.seek(section.offset)
+            return self._file.read(section.length)
 
 
 def plan_refusal(upload: Upload, finding: Finding, customer_id: str | None = None) -> Draft:

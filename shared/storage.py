@@ -7,12 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
 from azure.storage.blob import ContentSettings
 
+from shared.faults import Fault, NobodysFault, OperatorsFault
 from shared.manifest import is_addressable
 from shared.messages import Channel, Message
 from shared.plan import Upload
@@ -77,7 +84,8 @@ class Manifests:
             container_url=self._container.url,
             container=self._container.container_name,
             name=name,
-            etag=properties.etag.strip('"'),  # a download's has quotes, a listing's has none
+            # A download's has quotes, a listing's has none; what cannot be opened has none either way.
+            etag=properties.etag.strip('"') if is_addressable(name) else "",
             received=properties.last_modified,
             size=properties.size,
             resubmit=metadata.get("resubmit", "").casefold() == "true",
@@ -90,8 +98,9 @@ class Reports:
     def __init__(self, container: ContainerClient) -> None:
         self._container = container
 
-    def write(self, name: str, data: bytes) -> None:
-        self._container.upload_blob(name, data, overwrite=True, content_settings=_content(name))
+    def write(self, name: str, data: bytes | IO[bytes], length: int | None = None) -> None:
+        """`length`: of a stream, which is then never held whole."""
+        self._container.upload_blob(name, data, length=length, overwrite=True, content_settings=_content(name))
 
     def write_latest(self, name: str, data: bytes, upload: Upload) -> None:
         """Write a report that several uploads share; that of a later upload is left as it is."""
@@ -135,6 +144,19 @@ class Queues:
     def _queue(self, wake_up: dict[str, str], after: timedelta) -> None:
         delay = int(min(after, LONGEST_DELAY).total_seconds())
         self._retries.send_message(json.dumps(wake_up), time_to_live=FOR_EVER, visibility_timeout=delay)
+
+
+def fault_of(error: AzureError) -> Fault:
+    """Whose fault it is that storage did not do as it was told: what a repeat cannot mend is the operator's."""
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    if status is None or status >= 500 or status in (408, 409, 412, 429):
+        return NobodysFault(f"No help from storage: {type(error).__name__} {status or ''}".strip())
+    code = getattr(error, "error_code", None) or type(error).__name__
+    return OperatorsFault(
+        "storage-refused",
+        f"The storage account refused with HTTP {status} {code}. Check the roles of the app's identity, the account's "
+        "firewall, and that its containers and queues are still there.",
+    )
 
 
 def only_over(etag: str | None) -> dict[str, Any]:

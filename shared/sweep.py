@@ -8,19 +8,25 @@ manifests finds both; there are no markers that could be wrong.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
+from shared.alerts import Alerts
 from shared.intake import STILL_BEING_WRITTEN, is_ignored
 from shared.ledger import Ledger, State
-from shared.plan import Upload
+from shared.plan import Plan, Upload
 from shared.storage import Manifests, Queues
 
 logger = logging.getLogger(__name__)
 
 # What is younger has its event or its wake-up still under way.
 GRACE = timedelta(minutes=2)
+# A manifest tells of its problem before it is parked for it, so that for a moment nobody waits for a new one.
+NOBODY_WAITS = timedelta(minutes=15)
+WAITING_NAMED = 50  # in an alert that is said again
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +36,51 @@ class Sweep:
     manifests: Manifests
     ledger: Ledger
     queues: Queues
+    alerts: Alerts
     clock: Callable[[], datetime]
 
     def run(self) -> None:
         """Queue all that is due. A wake-up that is one too many is found stale, or finds the manifest held."""
         now = self.clock()
-        known, left, unseen = set[bytes](), 0, 0
+        known, left = set[bytes](), 0
+        waiting = defaultdict[str, list[tuple[str, State]]](list)
         for key, state in self.ledger.states():
             known.add(bytes.fromhex(key))
+            if state.problem and not state.done:
+                waiting[state.problem].append((key, state))
             if state.is_left_alone(now) and _is_overdue(state, now):
                 self.queues.wake(key, state.nonce)
                 left += 1
+        unseen = self._announce(known, now)
+        self._look_after(waiting, now)
+        logger.info("sweep.done known=%d left=%d unseen=%d problems=%d", len(known), left, unseen, len(waiting))
+
+    def _announce(self, known: set[bytes], now: datetime) -> int:
+        """Queue the manifests that no record is of."""
+        unseen = 0
         for upload in self.manifests.list():
             if bytes.fromhex(upload.key) not in known and _is_due(upload, now):
                 self.queues.announce(upload.name)
                 unseen += 1
-        logger.info("sweep.done known=%d left=%d unseen=%d", len(known), left, unseen)
+        return unseen
+
+    def _look_after(self, waiting: Mapping[str, list[tuple[str, State]]], now: datetime) -> None:
+        """One manifest asks for all whether a problem is over; operators are reminded; where it is over, all go on."""
+        problems = self.alerts.open()
+        for problem, those in waiting.items():
+            idle = [(state.waits, key, state.nonce) for key, state in those if state.waits_for_operator]
+            for _, key, nonce in sorted(idle)[: 1 if problem in problems else None]:
+                self.queues.wake(key, nonce)
+        for problem, known in problems.items():
+            keys = [key for key, _ in waiting.get(problem, [])]
+            if not keys and known.is_of_manifest and now - known.since > NOBODY_WAITS:
+                self.alerts.resolve(problem)
+            else:
+                some = partial(self._plans, keys[:WAITING_NAMED])
+                self.alerts.remind(problem, known, some, len(keys))
+
+    def _plans(self, keys: Sequence[str]) -> list[Plan]:
+        return [self.ledger.plan(key) for key in keys]
 
 
 def _is_overdue(state: State, now: datetime) -> bool:

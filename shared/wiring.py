@@ -58,7 +58,7 @@ def sweep() -> Sweep:
     from shared.sweep import Sweep
 
     parts = intake()
-    return Sweep(parts.manifests, parts.ledger, parts.queues, parts.clock)
+    return Sweep(parts.manifests, parts.ledger, parts.queues, parts.alerts, parts.clock)
 
 
 def _now() -> datetime:
@@ -98,7 +98,7 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
         ledger=Ledger(ledger, clock),
         reports=Reports(account.container(REPORTS)),
         queues=queues,
-        alerts=Alerts(ledger, queues),
+        alerts=Alerts(ledger, queues, clock),
         partner_center=PartnerCenter(settings.partner_center_url, BearerAuth(tokens, settings.partner_center_url)),
         rules=Rules(
             settings.max_manifest_bytes,

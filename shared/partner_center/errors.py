@@ -100,6 +100,7 @@ def raise_for_refusal(response: httpx.Response, *, appending: bool, request_id: 
             f"Partner Center refused with {error}. Check that the consenting user is Admin agent or Sales agent, that "
             "the reseller relationship with the customer stands, and that it has a GDAP role for devices (Intune "
             "Administrator, Cloud Device Administrator or Windows 365 Administrator).",
+            of_customer=True,
         )
     says_it_exists = status == 400 and re.search(r"already exist", error.description, re.IGNORECASE)
     if not appending and (status == 409 or says_it_exists):

@@ -28,7 +28,7 @@ def corner() -> Iterator[Corner]:
 def sweep(corner: Corner, after: timedelta) -> list[str]:
     """Sweep as if so much later, and carry out what it queued; returns that."""
     intake = wiring.build(corner.environment, lambda: datetime.now(UTC) + after)
-    Sweep(intake.manifests, intake.ledger, intake.queues, intake.clock).run()
+    Sweep(intake.manifests, intake.ledger, intake.queues, intake.alerts, intake.clock).run()
     queue = corner.cloud.queue_service().get_queue_client(
         "intake-retries", message_decode_policy=TextBase64DecodePolicy()
     )

@@ -17,7 +17,9 @@ from shared.manifest import Code, Finding, Rules
 from shared.messages import (
     Channel,
     Message,
+    Problem,
     action_needed,
+    action_resolved,
     manifest_duplicate,
     manifest_rejected,
     upload_refused,
@@ -84,11 +86,15 @@ def duplicate(plan: Plan) -> Message:
     return manifest_duplicate(plan, planned(keys(1), "contoso/first.csv"), [("Standard", accepted().location)], NOW)
 
 
+PROBLEM = Problem("mfa-required", "", "page", "Consent again.", NOW)
+RECORD = "https://drop.blob.core.windows.net/intake-ledger/problems/mfa-required"
+
+
 def alert(plan: Plan) -> Message:
-    return action_needed("mfa-required", "Consent again.", plan, NOW)
+    return action_needed(PROBLEM, RECORD, [plan], 1, NOW)
 
 
-EVERY = pytest.mark.parametrize("make", [submitted, not_taken, rejected, duplicate, alert])
+EVERY = pytest.mark.parametrize("make", [submitted, not_taken, rejected, duplicate])
 
 
 @EVERY
@@ -135,6 +141,7 @@ def test_each_message_has_its_channel() -> None:
     plan = planned(keys(1))
     channels = [make(plan).channel for make in (submitted, duplicate, rejected, not_taken, alert)]
     assert channels == [Channel.RESULT, Channel.RESULT, Channel.REJECTION, Channel.REJECTION, Channel.ALERT]
+    assert action_resolved(PROBLEM, RECORD, NOW).channel is Channel.ALERT
 
 
 def test_submitted_carries_location_and_tracking_uri() -> None:
@@ -222,18 +229,54 @@ def test_duplicate_of_many_requests_fits(batch: str, location: str | None) -> No
 
 
 def test_alert_says_what_to_do() -> None:
-    """An operator reads the problem, the advice and which manifest waits; said again later it is another message."""
+    """An operator reads the problem, the advice and what waits; said again later it is another message."""
     plan = planned(keys(1))
-    data = check(alert(plan))["data"]
+    event = check(alert(plan))
+    data = event["data"]
     assert (data["problem"], data["severity"], data["advice"]) == ("mfa-required", "page", "Consent again.")
-    assert [m["id"] for m in data["waiting"]] == [plan.upload.id]
-    later = action_needed("mfa-required", "Consent again.", plan, NOW.replace(day=23))
-    assert check(later)["id"] != check(alert(plan))["id"]
+    assert ([m["id"] for m in data["waiting"]], data["waitingCount"]) == ([plan.upload.id], 1)
+    assert (event["source"], event["subject"]) == (RECORD, "mfa-required")
+    later = action_needed(PROBLEM, RECORD, [plan], 1, NOW.replace(day=23))
+    assert check(later)["id"] != event["id"]
+
+
+def test_alert_is_taken_back() -> None:
+    """It names the same problem since the same moment; what a customer or a manifest has is named as such."""
+    mine = Problem("partner-center-forbidden", CUSTOMER, "page", "Give it the role.", NOW)
+    said = check(action_needed(mine, RECORD, [], 0, NOW))
+    over = check(action_resolved(mine, RECORD, NOW.replace(day=24)))
+    assert said["id"] != over["id"]
+    assert {m: over["data"][m] for m in ("problem", "about", "since")} == {
+        m: said["data"][m] for m in ("problem", "about", "since")
+    }
+    assert (over["data"]["about"], over["subject"]) == (CUSTOMER, f"partner-center-forbidden/{CUSTOMER}")
+    assert over == check(action_resolved(mine, RECORD, NOW.replace(day=24)))
+
+
+def test_alert_of_many_manifests_fits() -> None:
+    """However many wait, and however long their names."""
+    plan = planned(keys(1), "contoso/" + "東" * 1_016)
+    data = check(action_needed(PROBLEM, RECORD, [plan] * 50, 12_345, NOW))["data"]
+    assert data["waitingCount"] == 12_345
+    assert 1 <= len(data["waiting"]) < 50
+
+
+@pytest.mark.parametrize("make", [alert, lambda _: action_resolved(PROBLEM, RECORD, NOW)], ids=["needed", "resolved"])
+def test_alert_s_schema_misses_what_is_missing(make: Callable[[Plan], Message]) -> None:
+    """Each member of an alert is required, too."""
+    event = check(make(planned(keys(1))))
+    for holder in (event, event["data"]):
+        for member in list(holder):
+            value = holder.pop(member)
+            with pytest.raises((ValidationError, KeyError)):
+                check(Message(Channel.ALERT, json.dumps(event)))
+            holder[member] = value
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_schemas_are_schemas(name: str) -> None:
     """Each schema is one of its draft, and describes each of its properties to whoever consumes it."""
     Draft202012Validator.check_schema(SCHEMAS[name])
-    of_data = SCHEMAS[name]["properties"]["data"]["properties"]
+    of_data = SCHEMAS[name]["properties"]["data"].get("properties", {})
+    assert of_data or name == "envelope.schema.json"
     assert all("description" in p or "$ref" in p for p in of_data.values())

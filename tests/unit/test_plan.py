@@ -93,7 +93,7 @@ def test_rejected_manifest_makes_no_request() -> None:
 def test_unread_refusal() -> None:
     """An upload may be refused without being read."""
     with plan_refusal(upload(), Finding(Code.UNKNOWN_CUSTOMER, "Nobody's.")) as made:
-        assert (made.plan.verdict, made.plan.errors, made.plan.sha256, made.size) == ("rejected", 1, None, 0)
+        assert (made.plan.verdict, made.plan.errors, made.plan.sha256, made.whole.length) == ("rejected", 1, None, 0)
 
 
 def test_content_key_names_content_customer_and_batches() -> None:
