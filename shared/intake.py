@@ -396,13 +396,13 @@ class Intake:
         now, upload = self.clock(), claim.plan.upload
         since = claim.state.since or now
         problem = claim.state.problem
-        if now - since > STALLED_AFTER:
+        if now - since >= STALLED_AFTER:
             self._stall(claim, f"It waited since {since:%Y-%m-%d %H:%M} UTC. {fault}.")
             return
-        if now - since > TOLD_AFTER and not problem:
+        if now - since >= TOLD_AFTER and not problem:
             advice = f"Work waits for more than four hours, and is still tried again. {fault}."
             problem = self._alert(claim, OperatorsFault("service-unavailable", advice))
-        wait = self._backoff(claim, fault)
+        wait = _backoff(claim.state.waits, fault, LONGEST_WAIT if problem else TOLD_AFTER - (now - since))
         logger.warning("manifest.waits id=%s seconds=%d %s", upload.id, wait.total_seconds(), fault)
         self._park(claim, wait, problem, since)
 
@@ -428,11 +428,6 @@ class Intake:
         nonce = claim.park(None if wait is None else self.clock() + wait, problem, since)
         if wait is not None:
             self.queues.wake(claim.key, nonce, wait)
-
-    def _backoff(self, claim: Claim, fault: Fault) -> timedelta:
-        doubled = min(SHORTEST_WAIT * (1 << min(claim.state.waits, 16)), LONGEST_WAIT)
-        asked = timedelta(seconds=getattr(fault, "retry_after", None) or 0)
-        return max(doubled, min(asked, LONGEST_RETRY_AFTER))
 
     def _stall(self, claim: Claim, why: str) -> None:
         """A person must look before it goes on."""
@@ -493,6 +488,13 @@ def _side_by_side[T](*calls: Callable[[], T]) -> list[T]:
     """What the calls return, made at the same time. All have ended when the first that failed raises."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [f.result() for f in [pool.submit(call) for call in calls]]
+
+
+def _backoff(waits: int, fault: Fault, longest: timedelta) -> timedelta:
+    """Twice as long each time; never shorter than Partner Center asked."""
+    doubled = min(SHORTEST_WAIT * (1 << min(waits, 16)), max(longest, SHORTEST_WAIT))
+    asked = timedelta(seconds=getattr(fault, "retry_after", None) or 0)
+    return max(doubled, min(asked, LONGEST_RETRY_AFTER))
 
 
 def is_ignored(name: str) -> bool:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from local.cloud import LocalCloud
 from local.simulators.server import ReceivedRequest
 from shared import wiring
 from shared.intake import Intake, Patience
+from shared.sweep import Sweep
 
 IMPATIENT = Patience(attempts=3, timeout=10, wait_initial=0.01, wait_max=0.02, wait_jitter=0.01)
 
@@ -66,6 +68,21 @@ class Corner:
             blob.set_blob_metadata(metadata | {"due": "2020-01-01T00:00:00+00:00"})
             self.intake.resume(message)
         return len(messages)
+
+    def at(self, after: timedelta) -> Intake:
+        """The intake as if so much later."""
+        return replace(wiring.build(self.environment, lambda: datetime.now(UTC) + after), patience=IMPATIENT)
+
+    def carry_out(self, intake: Intake) -> list[str]:
+        """What `resume_manifest` would be called with now, carried out."""
+        queue = self.cloud.queue_service().get_queue_client(
+            "intake-retries", message_decode_policy=TextBase64DecodePolicy()
+        )
+        messages = list(queue.receive_messages(visibility_timeout=600))
+        for message in messages:
+            intake.resume(message.content)
+            queue.delete_message(message)
+        return [m.content for m in messages]
 
     def forget_problem(self, code: str) -> None:
         """Tests share the ledger: another may have told the operators of this problem already."""
@@ -135,6 +152,16 @@ class Corner:
         return self.cloud.partner_center.batches(self.customer)
 
 
+def sweep(corner: Corner, after: timedelta) -> list[str]:
+    """Sweep as if so much later, and carry out what was queued then and by that; returns what the sweep queued."""
+    intake = corner.at(after)
+    Sweep(intake.manifests, intake.ledger, intake.queues, intake.alerts, intake.clock).run()
+    queued = corner.carry_out(intake)
+    while corner.carry_out(intake):
+        pass
+    return queued
+
+
 type Die = Callable[[Corner, str, int], int]
 
 
@@ -159,6 +186,15 @@ def die(cloud: LocalCloud) -> Iterator[Die]:
 @pytest.fixture
 def corner(cloud: LocalCloud) -> Corner:
     return Corner(cloud)
+
+
+@pytest.fixture
+def lone() -> Iterator[Corner]:
+    """A corner with a cloud of its own: a sweep sees all that lies in it."""
+    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
+        for name, value in cloud.settings().items():
+            patch.setenv(name, value)
+        yield Corner(cloud)
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 A step is the moment after an answer came, from whichever server: to die there is to die anywhere before the next
 request leaves. In: `step` (0 is never), `name`, `environment`. Out: how many steps there were, or minus the signal.
-Each
-is a fork of this process, in which everything is imported already and no thread has been started.
+Each is a fork of this process, in which everything is imported already and no thread has been started.
 """
 
 import json

@@ -1,0 +1,217 @@
+"""Operators are told of what they alone can end: once a problem, daily, and when it is over. Nothing is lost by it."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from local.simulators.faults import respond
+from shared.sweep import GRACE
+from tests.integration.conftest import Corner, sweep
+from tests.integration.test_intake import serials, tuples
+
+DAY = timedelta(days=1)
+
+
+def dead_token(corner: Corner, manifests: int) -> list[str]:
+    """So many manifests, dropped while the refresh token is dead."""
+    corner.cloud.entra.refuse(700082)
+    return [corner.deliver(f"{n}.csv", tuples(2, start=n * 10)) for n in range(manifests)]
+
+
+def said(corner: Corner) -> list[tuple[str, str]]:
+    return [(a["type"].removeprefix("io.autopilotdrop.operator."), a["data"]["problem"]) for a in corner.alerts]
+
+
+def exchanges(corner: Corner) -> int:
+    return len([r for r in corner.cloud.entra.requests if r.method == "POST"])
+
+
+def states(corner: Corner) -> list[dict[str, str]]:
+    container = corner.cloud.blob_service().get_container_client("intake-ledger")
+    return [b.metadata for b in container.list_blobs(name_starts_with="uploads/", include=["metadata"])]
+
+
+def test_one_alert_and_one_probe_for_all_that_wait(lone: Corner) -> None:
+    """Each first delivery tries; after that one manifest asks for all, each time another, and nobody is told again."""
+    dead_token(lone, 3)
+    assert said(lone) == [("action-needed", "consent-needed")]
+    assert lone.alerts[0]["data"]["waitingCount"] == 1
+
+    before = exchanges(lone)
+    probes = [sweep(lone, timedelta(minutes=10 * n)) for n in range(1, 4)]
+    assert [len(p) for p in probes] == [1, 1, 1]
+    assert len({json.loads(p[0])["key"] for p in probes}) == 3
+    assert exchanges(lone) - before == 3
+    assert len(lone.alerts) == 1
+    assert not lone.calls
+
+
+def test_when_it_is_over_it_is_said_and_all_goes_on(lone: Corner) -> None:
+    """The probe that gets through takes the alert back and wakes the others: one sweep after the end all is sent."""
+    paths = dead_token(lone, 3)
+    lone.cloud.entra.refuse(None)
+    assert len(sweep(lone, timedelta(minutes=10))) == 1
+
+    assert said(lone) == [("action-needed", "consent-needed"), ("resolved", "consent-needed")]
+    assert len(lone.batches["Standard"]) == 6
+    assert {lone.report(path)["state"] for path in paths} == {"submitted"}
+    assert all(s.get("done") for s in states(lone))
+    assert not sweep(lone, DAY * 3)
+    assert len(lone.alerts) == 2
+
+
+def test_a_redelivery_does_not_ask(lone: Corner) -> None:
+    """Event Grid says it again; the manifest waits for the problem's end as before."""
+    (path,) = dead_token(lone, 1)
+    before = exchanges(lone)
+    lone.intake.receive(path)
+    assert exchanges(lone) == before
+
+
+def test_the_alert_is_repeated_daily_and_names_what_waits(lone: Corner) -> None:
+    """The same problem since the same moment, another message."""
+    dead_token(lone, 2)
+    sweep(lone, timedelta(hours=23))
+    assert len(lone.alerts) == 1
+    sweep(lone, timedelta(hours=25))
+    sweep(lone, timedelta(hours=26))
+
+    first, second = lone.alerts
+    assert first["id"] != second["id"]
+    assert first["data"]["since"] == second["data"]["since"]
+    assert {m["name"] for m in second["data"]["waiting"]} == {f"{lone.folder}/{n}.csv" for n in range(2)}
+    assert second["data"]["waitingCount"] == 2
+
+
+def test_an_alert_that_was_not_sent_is_made_up_for(lone: Corner) -> None:
+    """Whoever found the problem died, or met a queue that was down, before the operators were told."""
+    dead_token(lone, 1)
+    lone.cloud.queue_service().get_queue_client(lone.queues["ALERT_QUEUE"]).clear_messages()
+    container = lone.cloud.blob_service().get_container_client("intake-ledger")
+    problem = container.get_blob_client("problems/consent-needed")
+    metadata = problem.get_blob_properties().metadata
+    problem.set_blob_metadata({k: v for k, v in metadata.items() if k != "told"})
+
+    sweep(lone, timedelta(minutes=4))
+    assert not lone.alerts
+    sweep(lone, timedelta(minutes=10))
+    assert said(lone) == [("action-needed", "consent-needed")]
+
+
+def test_each_customer_s_missing_role_is_a_problem_of_its_own(lone: Corner) -> None:
+    """One customer's GDAP role is missing; another's manifests go on."""
+    lone.cloud.partner_center.faults.add(respond(403, {"code": "2032"}, on=f"*/{lone.customer}/*", times=2))
+    lone.deliver("a.csv", tuples(1))
+    other = Corner(lone.cloud)
+    other.deliver("b.csv", tuples(1))
+    assert len(other.results) == 1
+    assert [(a["data"]["problem"], a["data"]["about"]) for a in lone.alerts] == [
+        ("partner-center-forbidden", lone.customer)
+    ]
+
+    sweep(lone, timedelta(minutes=10))
+    assert len(lone.alerts) == 1
+    sweep(lone, timedelta(minutes=20))
+    assert said(lone)[1:] == [("resolved", "partner-center-forbidden")]
+    assert len(lone.results) == 1
+
+
+def test_a_refusal_shows_that_the_problem_is_over(lone: Corner) -> None:
+    """Partner Center answered: the credentials work, whatever it thinks of the request."""
+    dead_token(lone, 1)
+    lone.cloud.entra.refuse(None)
+    lone.cloud.partner_center.faults.add(respond(400, {"code": "3000"}, on="POST *"))
+    sweep(lone, timedelta(minutes=10))
+    assert said(lone) == [("action-needed", "consent-needed"), ("resolved", "consent-needed")]
+    assert len(lone.rejections) == 1
+
+
+def test_four_hours_of_nobody_s_fault_are_an_alert(lone: Corner) -> None:
+    """The work goes on trying; when it gets through, that is said too."""
+    faults = lone.cloud.partner_center.faults
+    faults.add(respond(503, on="*", times=99))
+    lone.deliver("a.csv", tuples(2))
+    after, tried = timedelta(0), 0
+    while not lone.alerts:
+        after += timedelta(minutes=10)
+        tried += len(sweep(lone, after))
+        assert after < timedelta(hours=9)
+    assert timedelta(hours=4) <= after < timedelta(hours=5)
+    assert 5 < tried < 12
+    assert said(lone) == [("action-needed", "service-unavailable")]
+    assert "503" in lone.alerts[0]["data"]["advice"]
+
+    faults.clear()
+    sweep(lone, after + timedelta(hours=7))
+    assert said(lone)[1:] == [("resolved", "service-unavailable")]
+    assert len(lone.results) == 1
+
+
+def test_seven_days_of_nobody_s_fault_stall_it(lone: Corner) -> None:
+    """It waits for a person then, who is reminded daily; no sweep starts it again, and no redelivery."""
+    lone.cloud.partner_center.faults.add(respond(503, on="*", times=999))
+    path = lone.deliver("a.csv", tuples(2))
+    sweep(lone, timedelta(hours=5))
+    sweep(lone, DAY * 7 + timedelta(minutes=5))
+    assert said(lone)[-1] == ("action-needed", "manifest-stalled")
+    assert "tools.intake resume" in lone.alerts[-1]["data"]["advice"]
+    (state,) = states(lone)
+    assert state["stalled"]
+
+    lone.cloud.partner_center.faults.clear()
+    calls = len(lone.calls)
+    lone.at(DAY * 8).receive(path)
+    assert not sweep(lone, DAY * 8 + timedelta(hours=1))
+    assert len(lone.calls) == calls
+    assert len([kind for kind, problem in said(lone) if problem == "manifest-stalled"]) == 2
+    assert lone.report(path)["state"] == "waiting"
+
+
+def test_an_alert_for_which_nobody_waits_any_more_is_taken_back(lone: Corner) -> None:
+    """What waited for the four-hour alert is stalled by now, which is another matter."""
+    lone.cloud.partner_center.faults.add(respond(503, on="*", times=999))
+    lone.deliver("a.csv", tuples(2))
+    sweep(lone, timedelta(hours=5))
+    sweep(lone, DAY * 7 + timedelta(minutes=5))
+    sweep(lone, DAY * 7 + timedelta(minutes=15))
+    assert ("resolved", "service-unavailable") in said(lone)
+
+
+@pytest.mark.parametrize("kind", ["blob", "queue"])
+def test_storage_that_refuses_is_the_operators(lone: Corner, kind: str) -> None:
+    """A container or a queue of ours was deleted: the manifest waits, and goes on when it is there again."""
+    service: Any = lone.cloud.blob_service() if kind == "blob" else lone.cloud.queue_service()
+    path = lone.drop("a.csv", tuples(2))
+    assert lone.intake  # which creates what is missing
+    ours = "manifest-reports" if kind == "blob" else lone.queues["RESULT_QUEUE"]
+    delete, create = (
+        getattr(service, f"{verb}_{'container' if kind == 'blob' else 'queue'}") for verb in ("delete", "create")
+    )
+    delete(ours)
+    lone.intake.receive(path)
+    assert said(lone) == [("action-needed", "storage-refused")]
+    posts = len(lone.posts)
+    assert posts == (0 if kind == "blob" else 1)
+
+    create(ours)
+    sweep(lone, timedelta(minutes=10))
+    assert said(lone)[1:] == [("resolved", "storage-refused")]
+    assert serials(lone.batches["Standard"]) == ["SN-00000", "SN-00001"]
+    assert len(lone.results) == len(lone.posts) == 1
+
+
+def test_where_even_the_alert_cannot_be_sent_it_goes_on_trying(lone: Corner) -> None:
+    """The alert queue is gone while the token is dead: the manifest comes back by itself, and tells then."""
+    lone.cloud.entra.refuse(700082)
+    path = lone.drop("a.csv", tuples(2))
+    assert lone.intake
+    lone.cloud.queue_service().delete_queue(lone.queues["ALERT_QUEUE"])
+    lone.intake.receive(path)
+    (state,) = states(lone)
+    assert state["due"]
+
+    lone.cloud.entra.refuse(None)
+    sweep(lone, timedelta(minutes=2) + GRACE)
+    assert len(lone.results) == 1
