@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
@@ -162,20 +162,22 @@ def sweep(corner: Corner, after: timedelta) -> list[str]:
     return queued
 
 
-type Die = Callable[[Corner, str, int], int]
+class Die(Protocol):
+    """Runs the intake in a process of its own that dies at a step; returns minus the signal, or the number of steps."""
+
+    def __call__(self, corner: Corner, argument: str, step: int, call: str = "receive") -> int: ...
 
 
 @pytest.fixture(scope="module")
 def die(cloud: LocalCloud) -> Iterator[Die]:
-    """Receives a manifest and dies at a step; returns minus the signal, or the number of steps."""
     command = [sys.executable, "-m", "tests.integration.die_at"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as deaths:
         stdin, stdout = deaths.stdin, deaths.stdout
         assert stdin is not None
         assert stdout is not None
 
-        def die(corner: Corner, path: str, step: int) -> int:
-            order = {"step": step, "name": path, "environment": corner.environment}
+        def die(corner: Corner, argument: str, step: int, call: str = "receive") -> int:
+            order = {"step": step, "call": call, "argument": argument, "environment": corner.environment}
             stdin.write(json.dumps(order) + "\n")
             stdin.flush()
             return int(stdout.readline())

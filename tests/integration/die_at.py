@@ -1,8 +1,9 @@
-"""Receives manifests in processes that die (SIGKILL) at a given step: one line of JSON in, one number out, for each.
+"""Runs the intake in processes that die (SIGKILL) at a given step: one line of JSON in, one number out, for each.
 
 A step is the moment after an answer came, from whichever server: to die there is to die anywhere before the next
-request leaves. In: `step` (0 is never), `name`, `environment`. Out: how many steps there were, or minus the signal.
-Each is a fork of this process, in which everything is imported already and no thread has been started.
+request leaves. In: `step` (0 is never), `call` (receive or resume), its `argument`, and the `environment`. Out: how
+many steps there were, or minus the signal. Each is a fork of this process, in which everything is imported already and
+no thread has been started.
 """
 
 import json
@@ -39,21 +40,21 @@ def count(kind: Any, method: str) -> None:
     setattr(kind, method, counted)
 
 
-def receive(order: dict[str, Any]) -> None:
+def carry_out(order: dict[str, Any]) -> None:
     global last
     os.environ.update(order["environment"])
     intake = wiring.build(os.environ)
     last = order["step"]
     count(urllib3.connectionpool.HTTPConnectionPool, "urlopen")
     count(httpcore.ConnectionPool, "handle_request")
-    intake.receive(order["name"])
+    getattr(intake, order["call"])(order["argument"])
 
 
 def fork(order: dict[str, Any]) -> int:
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:
-            receive(order)
+            carry_out(order)
             os.write(writing, str(steps).encode())
         finally:
             os._exit(0)
