@@ -25,12 +25,21 @@ if TYPE_CHECKING:
 
 RETRIES_QUEUE = "intake-retries"
 _CUSTOMERS_MAX_AGE = 60.0  # seconds
-# A storage call that hangs must not eat an invocation: connect and read in seconds, then a few repeats.
+# A call that hangs must not eat an invocation: connect and read in seconds, then a few repeats.
 _CLIENT_OPTIONS: dict[str, Any] = {
     "connection_timeout": 10,
     "read_timeout": 60,
     "retry_total": 4,
     "retry_backoff_factor": 0.5,
+}
+# The storage clients have names of their own for it, and would wait 15 seconds before the first repeat.
+_STORAGE_OPTIONS: dict[str, Any] = {
+    "connection_timeout": 10,
+    "read_timeout": 60,
+    "retry_total": 4,
+    "initial_backoff": 1,
+    "increment_base": 2,
+    "random_jitter_range": 1,
 }
 _CHUNK = 4 * 1024 * 1024
 _BLOB_OPTIONS: dict[str, Any] = {
@@ -121,7 +130,7 @@ class _Account:
         from azure.storage.queue import QueueServiceClient
 
         self._settings = settings
-        options = _CLIENT_OPTIONS
+        options = _STORAGE_OPTIONS
         if settings.storage_connection:
             connection = settings.storage_connection
             self.blobs = BlobServiceClient.from_connection_string(connection, **options, **_BLOB_OPTIONS)

@@ -12,7 +12,7 @@ import json
 import random
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from fnmatch import fnmatchcase
 from http import HTTPStatus
@@ -51,6 +51,7 @@ class Reset(Enum):
 class Fault:
     on: str = "*"
     times: int | None = 1
+    after: int = 0  # so many matching requests go unharmed first
     fraction: float = 1.0  # of the matching requests
     reply: Reply | None = None  # instead of carrying the request out
     delay: float = 0.0  # seconds, after it was carried out and before anything is answered
@@ -63,6 +64,7 @@ class Matching(TypedDict, total=False):
 
     on: str
     times: int | None
+    after: int
     fraction: float
 
 
@@ -113,12 +115,12 @@ class FaultPlan:
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
-        self._planned: list[tuple[Fault, int | None]] = []
+        self._planned: list[Fault] = []
         self._random = random.Random(seed)  # noqa: S311  (a run must be repeatable)
 
     def add(self, *faults: Fault) -> None:
         with self._lock:
-            self._planned += [(fault, fault.times) for fault in faults]
+            self._planned += faults
 
     def clear(self) -> None:
         with self._lock:
@@ -127,19 +129,23 @@ class FaultPlan:
     @property
     def left(self) -> list[Fault]:
         with self._lock:
-            return [fault for fault, _ in self._planned]
+            return list(self._planned)
 
     def take(self, method: str, path: str) -> Fault | None:
         call = f"{method} {path}".lower()
         with self._lock:
-            for place, (fault, left) in enumerate(self._planned):
-                if fnmatchcase(call, fault.on.lower()) and self._random.random() < fault.fraction:
-                    self._count_down(place, fault, left)
+            for place, fault in enumerate(self._planned):
+                if not fnmatchcase(call, fault.on.lower()):
+                    continue
+                if fault.after:
+                    self._planned[place] = replace(fault, after=fault.after - 1)
+                elif self._random.random() < fault.fraction:
+                    self._count_down(place, fault)
                     return fault
         return None
 
-    def _count_down(self, place: int, fault: Fault, left: int | None) -> None:
-        if left == 1:
+    def _count_down(self, place: int, fault: Fault) -> None:
+        if fault.times == 1:
             del self._planned[place]
-        elif left is not None:
-            self._planned[place] = (fault, left - 1)
+        elif fault.times is not None:
+            self._planned[place] = replace(fault, times=fault.times - 1)

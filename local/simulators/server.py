@@ -35,7 +35,8 @@ class ConnectionCutError(Exception):
 @dataclass(slots=True)
 class ReceivedRequest:
     method: str
-    path: str  # as it was sent, still encoded, without the query
+    target: str  # as it was sent, still encoded: path and query
+    path: str  # the same, without the query
     query: dict[str, str]
     headers: HTTPMessage  # looked up without case; its keys are spelled as they were sent
     connection: int  # which of the server's connections, counted from 1
@@ -218,7 +219,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name.lower(): values[0] for name, values in parse_qs(parts.query).items()}
         return ReceivedRequest(
-            self.command, parts.path, query, cast(HTTPMessage, self.headers), self._number, time.monotonic()
+            self.command, self.path, parts.path, query, cast(HTTPMessage, self.headers), self._number, time.monotonic()
         )
 
     def _carried_out(self, request: ReceivedRequest) -> Reply:
@@ -254,8 +255,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         body = reply.body
         if headers.get("Transfer-Encoding") == "chunked":
             body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
-        else:
-            headers.setdefault("Content-Length", str(len(body)))
+        elif not any(name.lower() == "content-length" for name in headers):
+            headers["Content-Length"] = str(len(body))
         if self.close_connection:
             headers.setdefault("Connection", "close")
         lines = [f"HTTP/1.1 {reply.status} {reply.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
