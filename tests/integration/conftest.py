@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import pytest
 from azure.storage.queue import TextBase64DecodePolicy
 
 from local.cloud import LocalCloud
+from local.simulators.gateway import Gateway
 from local.simulators.server import ReceivedRequest
 from shared import wiring
 from shared.intake import Intake, Patience
@@ -160,6 +162,28 @@ def sweep(corner: Corner, after: timedelta) -> list[str]:
     while corner.carry_out(intake):
         pass
     return queued
+
+
+@dataclass
+class Gated:
+    """A corner whose storage lies behind gateways."""
+
+    corner: Corner
+    blobs: Gateway
+    queues: Gateway
+
+
+@contextmanager
+def gated(cloud: LocalCloud) -> Iterator[Gated]:
+    with ExitStack() as stack:
+        blobs = stack.enter_context(Gateway(cloud.certificates, cloud.azurite.blob_url))
+        queues = stack.enter_context(Gateway(cloud.certificates, cloud.azurite.queue_url))
+        uris = {"ManifestStorage__blobServiceUri": blobs.url, "ManifestStorage__queueServiceUri": queues.url}
+        corner = Corner(cloud, settings=uris)
+        assert corner.intake  # which creates what is missing
+        blobs.requests.clear()
+        queues.requests.clear()
+        yield Gated(corner, blobs, queues)
 
 
 class Die(Protocol):

@@ -2,41 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from local.cloud import LocalCloud
-from local.simulators.faults import Fault, accept_then_reset, reset_after_reading, respond, slow
-from local.simulators.gateway import Gateway
-from tests.integration.conftest import Corner, sweep
+from local.simulators.faults import Fault, accept_then_reset
+from tests.integration.conftest import Corner, gated
 from tests.integration.test_crashes import told_once_or_the_same_again
 from tests.integration.test_intake import serials, tuples
-
-
-@dataclass
-class Gated:
-    """A corner whose storage lies behind gateways."""
-
-    corner: Corner
-    blobs: Gateway
-    queues: Gateway
-
-
-@contextmanager
-def gated(cloud: LocalCloud) -> Iterator[Gated]:
-    with ExitStack() as stack:
-        blobs = stack.enter_context(Gateway(cloud.certificates, cloud.azurite.blob_url))
-        queues = stack.enter_context(Gateway(cloud.certificates, cloud.azurite.queue_url))
-        uris = {"ManifestStorage__blobServiceUri": blobs.url, "ManifestStorage__queueServiceUri": queues.url}
-        corner = Corner(cloud, settings=uris)
-        assert corner.intake  # which creates what is missing
-        blobs.requests.clear()
-        queues.requests.clear()
-        yield Gated(corner, blobs, queues)
 
 
 def at_each_call(cloud: LocalCloud, service: str, fault: Callable[[int], Fault]) -> Iterator[tuple[Corner, str]]:

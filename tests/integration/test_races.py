@@ -1,0 +1,150 @@
+"""Blobs that change under the reader, and workers that meet over one manifest."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from local.cloud import LocalCloud
+from local.simulators.faults import respond, slow
+from local.simulators.server import Simulator
+from shared.ledger import TERM
+from tests.integration.conftest import Corner, gated
+from tests.integration.test_crashes import told_once_or_the_same_again
+from tests.integration.test_intake import serials, tuples
+
+OUT_OF_REACH = TERM + timedelta(seconds=5)  # a claim that nobody renewed is over then
+
+
+@contextmanager
+def meanwhile(simulator: Simulator, method: str, path: str, act: Callable[[], object]) -> Iterator[None]:
+    """Acts as soon as the simulator has carried out such a request, whose answer must be slow."""
+    seen = threading.Event()
+
+    def look() -> None:
+        while not any(r.carried_out and r.method == method and r.path.endswith(path) for r in list(simulator.requests)):
+            if seen.wait(0.01):
+                return
+        act()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    yield
+    seen.set()
+    looking.join()
+
+
+def long(serial: int) -> bytes:
+    """A manifest of one device that is read in several pieces."""
+    return tuples(1, start=serial) + b"\n" * (9 << 20)
+
+
+def test_a_blob_replaced_while_it_is_read_is_read_anew(cloud: LocalCloud) -> None:
+    """The new one is the manifest; nothing of the old one is sent."""
+    with gated(cloud) as one:
+        one.blobs.faults.add(slow(0.5, on="GET */a.csv"))
+        path = one.corner.drop("a.csv", long(1))
+        with meanwhile(one.blobs, "GET", "/a.csv", lambda: one.corner.drop("a.csv", long(2))):
+            one.corner.intake.receive(path)
+        assert serials(one.corner.batches["Standard"]) == ["SN-00002"]
+        assert len(one.corner.results) == 1
+
+
+def test_a_blob_deleted_while_it_is_read_is_gone(cloud: LocalCloud) -> None:
+    """Its sender took it back before anything was planned."""
+    with gated(cloud) as one:
+        one.blobs.faults.add(slow(0.5, on="GET */a.csv"))
+        path = one.corner.drop("a.csv", long(1))
+        blob = cloud.blob_service().get_blob_client("manifests", path)
+        with meanwhile(one.blobs, "GET", "/a.csv", blob.delete_blob):
+            one.corner.intake.receive(path)
+        assert not one.corner.calls
+        assert not one.corner.rejections
+
+
+def test_a_blob_replaced_while_parked_is_another_manifest(corner: Corner) -> None:
+    """What was planned is sent as it was planned, and the new one beside it."""
+    corner.cloud.partner_center.faults.add(respond(503, on="GET */deviceBatches", times=3))
+    path = corner.deliver("a.csv", tuples(2))
+    assert not corner.posts
+    corner.deliver("a.csv", tuples(2, start=10))
+    assert corner.wake() == 1
+
+    assert sorted(serials(corner.batches["Standard"])) == ["SN-00000", "SN-00001", "SN-00010", "SN-00011"]
+    assert len({r["data"]["manifest"]["id"] for r in corner.results}) == 2
+    latest = corner.report(path)
+    assert latest["manifest"]["id"] == corner.results[0]["data"]["manifest"]["id"]
+
+
+def test_a_blob_deleted_while_parked_is_sent_all_the_same(corner: Corner) -> None:
+    """Its sender had the receipt; the plan is all that is needed."""
+    corner.cloud.partner_center.faults.add(respond(503, on="GET */deviceBatches", times=3))
+    path = corner.deliver("a.csv", tuples(2))
+    corner.cloud.blob_service().get_blob_client("manifests", path).delete_blob()
+    assert corner.wake() == 1
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001"]
+
+
+def test_a_blob_replaced_after_its_first_part_changes_no_other(new_corner: Callable[..., Corner]) -> None:
+    """Parts of one manifest are of one version, whatever lies in the container meanwhile."""
+    corner = new_corner(DEVICES_PER_REQUEST="1")
+    partner_center = corner.cloud.partner_center
+    partner_center.faults.add(slow(0.5, on=f"POST */{corner.customer}/deviceBatches"))
+    path = corner.drop("a.csv", tuples(3))
+    end = f"{corner.customer}/deviceBatches"
+    with meanwhile(partner_center, "POST", end, lambda: corner.drop("a.csv", tuples(3, start=10))):
+        corner.intake.receive(path)
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
+    corner.intake.receive(path)
+    assert len(corner.batches["Standard"]) == 6
+
+
+def test_a_claim_lost_under_a_post_loses_no_answer(new_corner: Callable[..., Corner]) -> None:
+    """The worker was stopped for longer than its term, and another took over: one id, one message, told by either."""
+    corner = new_corner(DEVICES_PER_REQUEST="2")
+    partner_center = corner.cloud.partner_center
+    partner_center.faults.add(slow(2, on=f"POST */{corner.customer}/deviceBatches"))
+    path = corner.drop("a.csv", tuples(4))
+    end = f"{corner.customer}/deviceBatches"
+    other = corner.at(OUT_OF_REACH)
+    with meanwhile(partner_center, "POST", end, lambda: other.receive(path)):
+        corner.intake.receive(path)
+
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002", "SN-00003"]
+    assert len({p.headers["MS-RequestId"] for p in corner.posts if p.status == 202}) == 2
+    assert len(told_once_or_the_same_again(corner.texts("RESULT_QUEUE"))) == 2
+    assert corner.report(path)["state"] == "submitted"
+
+
+def test_two_manifests_for_the_same_new_batch(corner: Corner) -> None:
+    """Both see that it is not there yet: one creates it, the other appends."""
+    partner_center = corner.cloud.partner_center
+    partner_center.faults.add(slow(0.5, on=f"GET */{corner.customer}/deviceBatches", times=2))
+    paths = [corner.drop(f"{n}.csv", tuples(2, start=n * 10)) for n in range(2)]
+    threads = [threading.Thread(target=corner.intake.receive, args=[path]) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(corner.batches["Standard"]) == 4
+    assert sorted(p.status or 0 for p in corner.posts) == [202, 202, 409]
+    assert len(corner.results) == 2
+
+
+def test_twenty_deliveries_at_once_are_one(new_corner: Callable[..., Corner]) -> None:
+    """Event Grid says it again while it is worked on."""
+    corner = new_corner(DEVICES_PER_REQUEST="1")
+    path = corner.drop("a.csv", tuples(3))
+    assert corner.intake
+    threads = [threading.Thread(target=corner.intake.receive, args=[path]) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
+    assert len(corner.posts) == 3
+    assert len(corner.texts("RESULT_QUEUE")) == 3
+    assert json.loads(corner.texts("RESULT_QUEUE")[0])["data"]["parts"] == 3
