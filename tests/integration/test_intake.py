@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from local.simulators.faults import accept_then_reset, reset_before_reading, respond
+from local.simulators.faults import accept_then_reset, respond
 from shared.plan import Upload
 from tests.integration.conftest import Corner
 
@@ -407,30 +407,6 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_request_id(corner: Corne
     assert corner.results[0]["data"]["location"] == answered.location == lost.location
 
 
-def test_a_reset_connection_is_tried_again(corner: Corner) -> None:
-    """Nobody's fault: again, after a moment."""
-    corner.cloud.partner_center.faults.add(reset_before_reading(on=f"* /v1/customers/{corner.customer}/*", times=2))
-    corner.deliver("a.csv", tuples(2))
-
-    assert len(corner.batches["Standard"]) == 2
-
-
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_an_outage_parks_the_work(corner: Corner, status: int) -> None:
-    """Nobody's fault, and it lasts: the manifest waits, nobody is told, and it goes on when it is over."""
-    corner.cloud.partner_center.faults.add(
-        respond(status, "<html>gateway</html>", on=f"POST */{corner.customer}/deviceBatches", times=3)
-    )
-    path = corner.deliver("a.csv", tuples(2))
-    assert corner.report(path)["state"] == "waiting"
-    assert not corner.alerts
-    assert not corner.rejections
-
-    assert corner.wake() == 1
-    assert len({p.headers["MS-RequestId"] for p in corner.posts}) == 1
-    assert len(corner.batches["Standard"]) == 2
-
-
 def test_a_short_retry_after_is_waited_out(corner: Corner) -> None:
     """A throttle of a second costs a second and not a parking."""
     corner.cloud.partner_center.faults.add(
@@ -457,18 +433,6 @@ def test_a_long_retry_after_is_parked_for_as_long(corner: Corner) -> None:
     blob = corner.cloud.blob_service().get_blob_client("intake-ledger", f"uploads/{key}")
     due = datetime.fromisoformat(blob.get_blob_properties().metadata["due"])
     assert timedelta(seconds=895) < due - before < timedelta(seconds=930)
-
-
-def test_forbidden_is_the_operators(corner: Corner) -> None:
-    """A missing role is nothing that the supplier could mend."""
-    corner.cloud.partner_center.faults.add(
-        respond(403, {"code": "2032", "description": "no"}, on=f"POST */{corner.customer}/*")
-    )
-    corner.deliver("a.csv", tuples(2))
-
-    assert not corner.rejections
-    assert corner.wake() == 1
-    assert len(corner.batches["Standard"]) == 2
 
 
 def test_a_refused_request_leaves_the_others(corner: Corner) -> None:
