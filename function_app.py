@@ -26,16 +26,22 @@ CONTAINER = "%MANIFEST_CONTAINER%" if "MANIFEST_CONTAINER" in os.environ else "m
     source=os.environ.get("BLOB_TRIGGER_SOURCE", "EventGrid"),  # type: ignore[arg-type]
 )
 def receive_manifest(manifest: blob.BlobClient) -> None:
-    wiring.intake().receive(manifest.blob_name)
+    wiring.services().intake.receive(manifest.blob_name)
 
 
 @app.function_name("resume_manifest")
 @app.queue_trigger(arg_name="message", queue_name="intake-retries", connection="ManifestStorage")
 def resume_manifest(message: func.QueueMessage) -> None:
-    wiring.intake().resume(message.get_body().decode())
+    wiring.services().intake.resume(message.get_body().decode())
 
 
 @app.function_name("sweep_manifests")
 @app.timer_trigger(arg_name="timer", schedule="0 */10 * * * *")
 def sweep_manifests(timer: func.TimerRequest) -> None:
-    wiring.sweep().run()
+    wiring.services().sweep.run()
+
+
+@app.function_name("keep_token_alive")
+@app.timer_trigger(arg_name="timer", schedule="0 30 4 * * *")
+def keep_token_alive(timer: func.TimerRequest) -> None:
+    wiring.services().token_life.keep()

@@ -1,13 +1,16 @@
-"""Secrets in, from Key Vault, each read when it is needed and kept nowhere else."""
+"""Secrets in, from Key Vault, each read when it is needed and kept nowhere else; the rotated refresh token out."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import (
-    ClientAuthenticationError,
     HttpResponseError,
     ResourceNotFoundError,
     ServiceRequestError,
@@ -15,12 +18,25 @@ from azure.core.exceptions import (
 )
 
 from shared.faults import NobodysFault, OperatorsFault
+from shared.partner_center import RefreshToken
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.keyvault.secrets import SecretClient
 
 FEDERATION_AUDIENCE = "api://AzureADTokenExchange"
+# `reference/partner-center.md`, "App+User tokens".
+LIFE_OF_REFRESH_TOKEN, STORED_AGAIN_AFTER = timedelta(days=90), timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One version of a secret. Its `repr` does not show the value."""
+
+    value: str = field(repr=False)
+    version: str
+    stored: datetime
+    ends: datetime | None
 
 
 class Vault:
@@ -29,33 +45,59 @@ class Vault:
     def __init__(self, client: SecretClient) -> None:
         self._client = client
 
-    def read(self, name: str) -> str:
-        """The current value of the secret `name`.
+    def read(self, name: str) -> Secret:
+        """The current version of the secret `name`.
 
         Raises OperatorsFault where it is missing, empty or denied, NobodysFault where the vault does not answer.
         """
-        try:
-            value = self._client.get_secret(name).value
-        except ResourceNotFoundError:
-            raise _missing(name) from None
-        except ClientAuthenticationError as error:
-            raise OperatorsFault(
-                "vault-denied",
-                f"The app's identity got no token for the vault ({type(error).__name__}). Check that it is assigned.",
-            ) from error
-        except (ServiceRequestError, ServiceResponseError) as error:
-            raise NobodysFault(f"No answer from the vault: {type(error).__name__}") from error
-        except HttpResponseError as error:
-            if error.status_code in (401, 403):
-                raise OperatorsFault(
-                    "vault-denied",
-                    f"The vault refuses to show the secret {name} (HTTP {error.status_code}). Give the app's identity "
-                    "the role Key Vault Secrets User, and check the vault's firewall.",
-                ) from error
-            raise NobodysFault(f"The vault answered HTTP {error.status_code}") from error
-        if not value:
+        with _faults(f"show the secret {name}", "Key Vault Secrets User"):
+            try:
+                found = self._client.get_secret(name)
+            except ResourceNotFoundError:
+                raise _missing(name) from None
+        properties = found.properties
+        if not found.value:
             raise _missing(name)
-        return value
+        stored = properties.created_on or datetime.fromtimestamp(0, UTC)
+        return Secret(found.value, properties.version or "", stored, properties.expires_on)
+
+    def write(self, name: str, value: str, ends: datetime) -> None:
+        """Store a new version. Raises OperatorsFault where that is denied, NobodysFault where there is no answer."""
+        with _faults(f"store the secret {name}", "Key Vault Secrets Officer on it"):
+            self._client.set_secret(name, value, expires_on=ends)
+
+
+@contextmanager
+def _faults(to_do: str, role: str) -> Iterator[None]:
+    """Whose fault it is that the vault did not do it."""
+    try:
+        yield
+    except (ServiceRequestError, ServiceResponseError) as error:
+        raise NobodysFault(f"No answer from the vault: {type(error).__name__}") from error
+    except HttpResponseError as error:
+        status = error.status_code
+        if status in (408, 429) or (status or 0) >= 500:
+            raise NobodysFault(f"The vault, or the app's identity, answered HTTP {status}") from error
+        if status is None:
+            raise OperatorsFault(
+                "managed-identity-refused",
+                f"The app's managed identity got no token for the vault ({type(error).__name__}). Check that it is "
+                "assigned.",
+            ) from error
+        if "SecretDisabled" in str(getattr(error.error, "innererror", "")):
+            raise OperatorsFault(
+                "secret-missing", f"The vault does not {to_do}: it is disabled. Enable it, or store a new version."
+            ) from error
+        raise OperatorsFault(
+            "vault-denied",
+            f"The vault refuses to {to_do} (HTTP {status}). Give the app's identity the role {role}, and check the "
+            "vault's firewall.",
+        ) from error
+    except ValueError as error:
+        # The client found that what answers at this address speaks for another one.
+        raise OperatorsFault(
+            "vault-denied", "What answers at KEY_VAULT_URL is no key vault of that address."
+        ) from error
 
 
 class SecretCredential:
@@ -66,7 +108,10 @@ class SecretCredential:
         self._name = name
 
     def get(self) -> str:
-        return self._vault.read(self._name)
+        return self._vault.read(self._name).value
+
+    def ends(self) -> datetime | None:
+        return self._vault.read(self._name).ends
 
 
 class CertificateCredential:
@@ -78,7 +123,7 @@ class CertificateCredential:
 
     def get(self) -> dict[str, object]:
         """The shape that MSAL wants: private key and certificate as PEM."""
-        text = self._vault.read(self._name)
+        text = self._vault.read(self._name).value
         try:
             return _from_pem(text) if "-----BEGIN" in text else _from_pfx(text)
         except (ValueError, TypeError, binascii.Error):
@@ -88,6 +133,9 @@ class CertificateCredential:
                 f"The secret {self._name} is no certificate with its private key. Import it into the vault as PFX or "
                 "PEM, with an exportable key.",
             ) from None
+
+    def ends(self) -> datetime | None:
+        return self._vault.read(self._name).ends
 
 
 class FederatedCredential:
@@ -103,11 +151,18 @@ class FederatedCredential:
     def _assertion(self) -> str:
         try:
             return self._identity.get_token(f"{FEDERATION_AUDIENCE}/.default").token
-        except ClientAuthenticationError as error:
+        except (ServiceRequestError, ServiceResponseError) as error:
+            raise NobodysFault(f"No answer from the managed identity: {type(error).__name__}") from error
+        except HttpResponseError as error:
+            if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
+                raise NobodysFault(f"The managed identity answered HTTP {error.status_code}") from error
             raise OperatorsFault(
                 "managed-identity-refused",
                 f"The app's managed identity got no token ({type(error).__name__}). Check that it is assigned.",
             ) from error
+
+    def ends(self) -> datetime | None:
+        return None
 
 
 type ClientCredentialSource = SecretCredential | CertificateCredential | FederatedCredential
@@ -116,16 +171,39 @@ type ClientCredentialSource = SecretCredential | CertificateCredential | Federat
 class VaultGrant:
     """What an App+User token is asked with: the refresh token, and the app's own proof."""
 
-    def __init__(self, vault: Vault, refresh_token_name: str, credential: ClientCredentialSource) -> None:
+    def __init__(
+        self, vault: Vault, refresh_token_name: str, credential: ClientCredentialSource, clock: Callable[[], datetime]
+    ) -> None:
         self._vault = vault
         self._refresh_token_name = refresh_token_name
         self._credential = credential
+        self._clock = clock
 
-    def refresh_token(self) -> str:
-        return self._vault.read(self._refresh_token_name)
+    def refresh_token(self) -> RefreshToken:
+        secret = self._vault.read(self._refresh_token_name)
+        ends = secret.ends or secret.stored + LIFE_OF_REFRESH_TOKEN
+        return RefreshToken(secret.value, secret.version, secret.stored, ends)
 
     def client_credential(self) -> str | dict[str, object]:
         return self._credential.get()
+
+    def credential_ends(self) -> datetime | None:
+        """When the vault says that the app's own proof ends, where it says so."""
+        return self._credential.ends()
+
+    def store(self, rotated: str, instead_of: RefreshToken) -> bool:
+        """Store the rotated token where the stored one is old, unless a person has stored another meanwhile.
+
+        A vault keeps every version for ever, so not each is stored. It knows no conditional write: between the look and
+        the write somebody may still store one of his own, which would be exchanged by then in most cases.
+        """
+        now = self._clock()
+        if now - instead_of.stored <= STORED_AGAIN_AFTER:
+            return False
+        if self._vault.read(self._refresh_token_name).version != instead_of.version:
+            return False
+        self._vault.write(self._refresh_token_name, rotated, now + LIFE_OF_REFRESH_TOKEN)
+        return True
 
 
 def _missing(name: str) -> OperatorsFault:

@@ -172,8 +172,7 @@ class Ledger:
 
     def resume(self, key: str, nonce: str) -> Claim | None:
         """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
-        state = State.of(self._upload(key).get_blob_properties().metadata)
-        return self._take_over(key, woken=True) if state.nonce == nonce else None
+        return self._take_over(key, woken=True) if self.state(key).nonce == nonce else None
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Every upload's key and state, in one listing."""
@@ -183,8 +182,8 @@ class Ledger:
     def plan(self, key: str) -> Plan:
         return _read_plan(self._upload(key))[0]
 
-    def is_done(self, key: str) -> bool:
-        return State.of(self._upload(key).get_blob_properties().metadata).done
+    def state(self, key: str) -> State:
+        return State.of(self._upload(key).get_blob_properties().metadata)
 
     def outcomes(self, key: str) -> dict[str, Outcome]:
         """Every outcome of an upload so far, by what it is of, parts in their order."""
@@ -252,7 +251,7 @@ class Ledger:
 
     def _may_be_sent_anew(self, key: str) -> bool:
         sent = [o for o in self.outcomes(key).values() if o.kind == "submitted"]
-        return self.is_done(key) and len(sent) < len(self.plan(key).parts)
+        return self.state(key).done and len(sent) < len(self.plan(key).parts)
 
 
 class Claim:

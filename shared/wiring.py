@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
     from shared.intake import Intake
-    from shared.key_vault import ClientCredentialSource, Vault
+    from shared.key_vault import ClientCredentialSource, Vault, VaultGrant
     from shared.manifest import Customers
     from shared.settings import Settings
     from shared.sweep import Sweep
+    from shared.token_life import TokenLife
 
 RETRIES_QUEUE = "intake-retries"
 _CUSTOMERS_MAX_AGE = 60.0  # seconds
@@ -50,32 +52,33 @@ _BLOB_OPTIONS: dict[str, Any] = {
 }
 
 _lock = threading.Lock()
-_intake: Intake | None = None
+_services: Services | None = None
 
 
-def intake() -> Intake:
-    """The intake of this process, built on first use, once, however many threads ask."""
-    global _intake
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases, on the same clients and the same token."""
+
+    intake: Intake
+    sweep: Sweep
+    token_life: TokenLife
+
+
+def services() -> Services:
+    """Those of this process, built on first use, once, however many threads ask."""
+    global _services
     with _lock:
-        if _intake is None:
-            _intake = build(os.environ)
-        return _intake
-
-
-def sweep() -> Sweep:
-    """The sweep of this process, on the intake's own parts."""
-    from shared.sweep import Sweep
-
-    parts = intake()
-    return Sweep(parts.manifests, parts.ledger, parts.queues, parts.alerts, parts.clock)
+        if _services is None:
+            _services = build(os.environ)
+        return _services
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) -> Intake:
-    """The intake that these app settings describe. Raises SettingsError, naming what is missing or wrong."""
+def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) -> Services:
+    """The use cases that these app settings describe. Raises SettingsError, naming what is missing or wrong."""
     from shared.alerts import Alerts
     from shared.intake import Intake
     from shared.ledger import CONTAINER as LEDGER
@@ -85,6 +88,8 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
     from shared.reports import CONTAINER as REPORTS
     from shared.settings import Settings
     from shared.storage import Manifests, Queues, Reports
+    from shared.sweep import Sweep
+    from shared.token_life import TokenLife
 
     # Both log each request at INFO; the rest of `azure` may speak.
     for name in ("azure.core.pipeline.policies.http_logging_policy", "httpx"):
@@ -100,14 +105,16 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
         settings.partner_client_id,
         settings.partner_center_url,
     )
-    tokens = AppUserTokens(app, _grant(settings))
-    return Intake(
+    alerts = Alerts(ledger, queues, clock)
+    grant = _grant(settings, clock)
+    tokens = AppUserTokens(app, grant, alerts)
+    intake = Intake(
         manifests=Manifests(account.blobs.get_container_client(settings.manifest_container)),
         customers=_CustomerSetting(settings.customers, account),
         ledger=Ledger(ledger, clock),
         reports=Reports(account.container(REPORTS)),
         queues=queues,
-        alerts=Alerts(ledger, queues, clock),
+        alerts=alerts,
         partner_center=PartnerCenter(settings.partner_center_url, BearerAuth(tokens, settings.partner_center_url)),
         rules=Rules(
             settings.max_manifest_bytes,
@@ -119,6 +126,11 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
         default_batch=settings.default_batch_id,
         devices_per_request=settings.devices_per_request,
         clock=clock,
+    )
+    return Services(
+        intake,
+        Sweep(intake.manifests, intake.ledger, queues, alerts, clock),
+        TokenLife(tokens, grant, alerts, clock),
     )
 
 
@@ -172,19 +184,20 @@ class _Account:
 
 
 def _identity(client_id: str) -> TokenCredential:
-    from azure.identity import ManagedIdentityCredential
+    from shared.identity import Identity
 
-    return ManagedIdentityCredential(client_id=client_id) if client_id else ManagedIdentityCredential()
+    options: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.5}
+    return Identity(client_id=client_id, **options) if client_id else Identity(**options)
 
 
-def _grant(settings: Settings) -> Any:
+def _grant(settings: Settings, clock: Callable[[], datetime]) -> VaultGrant:
     from azure.keyvault.secrets import SecretClient
 
     from shared.key_vault import Vault, VaultGrant
 
     client = SecretClient(settings.key_vault_url, _identity(settings.managed_identity_client_id), **_CLIENT_OPTIONS)
     vault = Vault(client)
-    return VaultGrant(vault, settings.refresh_token_name, _client_credential(settings, vault))
+    return VaultGrant(vault, settings.refresh_token_name, _client_credential(settings, vault), clock)
 
 
 def _client_credential(settings: Settings, vault: Vault) -> ClientCredentialSource:

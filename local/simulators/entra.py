@@ -93,6 +93,7 @@ class EntraSimulator(Simulator):
         self.exchanges: list[Exchange] = []
         self.amr = ["pwd", "mfa"]
         self.expires_in = 3600
+        self.before_answering: Callable[[], object] = lambda: None
         self._tenant, self._client_id, self._resource = tenant, client_id, resource
         self._federation = federation
         self._keys: dict[str, RSAPublicKey] = {}
@@ -206,6 +207,7 @@ class EntraSimulator(Simulator):
         claims = {"amr": self.amr, "tid": self._tenant, "appid": self._client_id, "scp": "user_impersonation"}
         access_token = self._issuer.issue(self._resource, self.expires_in, {**claims, "ver": "1.0"})
         refresh_token = self.new_refresh_token()
+        self.before_answering()
         self._remember(form, method, access_token=access_token, new_refresh_token=refresh_token)
         return json_reply(
             200,

@@ -55,6 +55,11 @@ class KeyVaultSimulator(Simulator):
         self._store(name, version)
         return version
 
+    def forget(self, name: str) -> None:
+        """As if it had been deleted."""
+        with self.lock:
+            self._secrets.pop(name.lower(), None)
+
     def secret(self, name: str) -> str:
         return self.versions(name)[-1].value
 

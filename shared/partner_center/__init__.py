@@ -2,10 +2,18 @@
 
 from shared.partner_center.client import Accepted, PartnerCenter
 from shared.partner_center.errors import BatchExists, BatchNotFound, CustomerNotFound, RequestRefused
-from shared.partner_center.tokens import AppRegistration, AppUserTokens, BearerAuth, ClientCredential
+from shared.partner_center.tokens import (
+    EXCHANGE_PROBLEMS,
+    AppRegistration,
+    AppUserTokens,
+    BearerAuth,
+    ClientCredential,
+    RefreshToken,
+)
 from shared.partner_center.wire import render_device
 
 __all__ = [
+    "EXCHANGE_PROBLEMS",
     "Accepted",
     "AppRegistration",
     "AppUserTokens",
@@ -15,6 +23,7 @@ __all__ = [
     "ClientCredential",
     "CustomerNotFound",
     "PartnerCenter",
+    "RefreshToken",
     "RequestRefused",
     "render_device",
 ]

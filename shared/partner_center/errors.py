@@ -91,7 +91,7 @@ def raise_for_refusal(response: httpx.Response, *, appending: bool, request_id: 
     error = ServiceError.of(response)
     status = response.status_code
     if status < 400 or status in (408, 429) or status >= 500:
-        raise NobodysFault(f"Partner Center answered {error}", _retry_after(response))
+        raise NobodysFault(f"Partner Center answered {error}", seconds(response.headers.get("Retry-After", "")))
     if status == 401:
         raise _unauthorized(error)
     if status == 403:
@@ -132,7 +132,6 @@ def _unauthorized(error: ServiceError) -> OperatorsFault:
     )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, as Partner Center sends it; a date or nonsense counts as none."""
-    value = response.headers.get("Retry-After", "")
-    return float(value) if re.fullmatch(r"\d{1,6}", value) else None
+def seconds(retry_after: str) -> float | None:
+    """A Retry-After header as Microsoft's services send it; a date or nonsense counts as none."""
+    return float(retry_after) if re.fullmatch(r"\d{1,6}", retry_after) else None

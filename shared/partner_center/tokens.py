@@ -13,14 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
 import httpx
 import msal
 import requests
+from requests.adapters import HTTPAdapter
 
-from shared.faults import NobodysFault, OperatorsFault
-from shared.partner_center.errors import ServiceError
+from shared.faults import Fault, NobodysFault, OperatorsFault
+from shared.partner_center.errors import ServiceError, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +31,70 @@ _TIMEOUT = 30.0
 
 type ClientCredential = str | dict[str, object]
 
-# Permanent until a person acts; what it takes, by AADSTS code (`reference/partner-center.md`, "App+User tokens").
+# Permanent until a person acts; which problem it is and what it takes, by AADSTS code (`reference/partner-center.md`,
+# "App+User tokens").
 _CONSENT_AGAIN = "Consent again with MFA, as a user who is Admin agent or Sales agent."
-_ADVICE = {
-    50076: f"The refresh token was made without MFA. {_CONSENT_AGAIN}",
-    50078: f"The user's MFA has expired. {_CONSENT_AGAIN}",
-    50173: f"The refresh token was revoked, perhaps by a new password. {_CONSENT_AGAIN}",
-    53003: "Conditional access blocks the sign-in. Exempt the app, or consent again from where the policy allows it.",
-    65001: f"The app was never consented to. {_CONSENT_AGAIN}",
-    70043: f"A sign-in frequency policy ended the refresh token. {_CONSENT_AGAIN}",
-    700007: "The refresh token belongs to another app. Consent again with the app of PARTNER_CLIENT_ID.",
-    700082: f"The refresh token was not used for 90 days. {_CONSENT_AGAIN}",
-    7000215: "The client secret is wrong. Store the right one in the vault.",
-    7000222: "The client secret has expired. Make a new one and store it in the vault.",
+_CONSENT, _CREDENTIAL, _AUTHORITY = "consent-needed", "client-credential-refused", "authority-unknown"
+_REFUSALS = {
+    50020: (_CONSENT, f"The consenting user is not of the partner's tenant. {_CONSENT_AGAIN}"),
+    50076: (_CONSENT, f"The refresh token was made without MFA. {_CONSENT_AGAIN}"),
+    50078: (_CONSENT, f"The user's MFA has expired. {_CONSENT_AGAIN}"),
+    50173: (_CONSENT, f"The refresh token was revoked, perhaps by a new password. {_CONSENT_AGAIN}"),
+    50177: (_CONSENT, f"The consenting user is not of the partner's tenant. {_CONSENT_AGAIN}"),
+    53003: (
+        _CONSENT,
+        "Conditional access blocks the sign-in. Exempt the app, or consent again from where the policy allows it.",
+    ),
+    65001: (_CONSENT, f"The app was never consented to. {_CONSENT_AGAIN}"),
+    70043: (_CONSENT, f"A sign-in frequency policy ended the refresh token. {_CONSENT_AGAIN}"),
+    90002: (_AUTHORITY, "Entra does not know the tenant. Check PARTNER_TENANT_ID and AUTHORITY_HOST."),
+    700007: (_CONSENT, "The refresh token belongs to another app. Consent again with the app of PARTNER_CLIENT_ID."),
+    700016: (_AUTHORITY, "The tenant has no such app. Check PARTNER_CLIENT_ID and PARTNER_TENANT_ID."),
+    700027: (_CREDENTIAL, "The app does not know the certificate. Upload its public part to the app registration."),
+    700082: (_CONSENT, f"The refresh token was not used for 90 days. {_CONSENT_AGAIN}"),
+    700213: (
+        _CREDENTIAL,
+        "The app has no federated credential for this managed identity. Add one to the app registration.",
+    ),
+    7000215: (_CREDENTIAL, "The client secret is wrong. Store the right one in the vault."),
+    7000222: (_CREDENTIAL, "The client secret has expired. Make a new one and store it in the vault."),
 }
-_SECRET_CODES = {7000215, 7000222}
+_BUSY = {50196, 90033}
+# What an exchange may find; each is over when one succeeds.
+EXCHANGE_PROBLEMS = {
+    *(_CONSENT, _CREDENTIAL, _AUTHORITY, "mfa-required"),
+    *("vault-denied", "secret-missing", "client-certificate-unreadable", "managed-identity-refused"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """The refresh token as it was `stored`, as that `version`; from `ends` on it can no longer be exchanged."""
+
+    value: str = field(repr=False)
+    version: str
+    stored: datetime
+    ends: datetime
 
 
 class Grant(Protocol):
-    """Where the refresh token comes from, and what the app proves itself with."""
+    """Where the refresh token comes from and goes to, and what the app proves itself with."""
 
-    def refresh_token(self) -> str: ...
+    def refresh_token(self) -> RefreshToken: ...
 
     def client_credential(self) -> ClientCredential: ...
+
+    def store(self, rotated: str, instead_of: RefreshToken) -> bool:
+        """Store what Entra gave for the exchanged one, if it is time to; whether it did. Raises Fault."""
+        ...
+
+
+class Bell(Protocol):
+    """How operators are told of what does not stop the work."""
+
+    def raise_for(self, fault: OperatorsFault) -> object: ...
+
+    def resolve(self, problem_id: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +122,12 @@ class AppRegistration:
 class AppUserTokens:
     """The current App+User token, renewed shortly before its end by one thread at a time."""
 
-    def __init__(self, app: AppRegistration, grant: Grant, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, app: AppRegistration, grant: Grant, bell: Bell, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._app = app
         self._grant = grant
+        self._bell = bell
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._token: AccessToken | None = None
@@ -97,31 +143,77 @@ class AppUserTokens:
                 token = self._token = self._exchange()
             return token.value
 
+    def renew(self) -> None:
+        """Exchange the refresh token now, whatever the access token is still good for. Raises as `get` does."""
+        with self._lock:
+            self._token = self._exchange()
+
     def _exchange(self) -> AccessToken:
-        refresh_token = self._grant.refresh_token()
-        try:
-            app = msal.ConfidentialClientApplication(
-                self._app.client_id,
-                client_credential=self._grant.client_credential(),
-                authority=f"{self._app.authority_host.rstrip('/')}/{self._app.tenant_id}",
-                instance_discovery=False,  # the authority is the operator's own setting
-                timeout=_TIMEOUT,
-            )
-            answer = app.acquire_token_by_refresh_token(refresh_token, scopes=[self._app.scope])
-        except requests.RequestException as error:
-            raise NobodysFault(f"No answer from Entra: {type(error).__name__}") from error
-        except ValueError as error:
-            # MSAL's word for a tenant that the authority does not know. Keys were looked at before they got here.
-            raise OperatorsFault(
-                "authority-unknown", "Entra does not know the tenant. Check PARTNER_TENANT_ID and AUTHORITY_HOST."
-            ) from error
+        stored = self._grant.refresh_token()
+        answer = self._asked(stored.value, self._grant.client_credential())
         if "access_token" not in answer:
             raise _refused(answer)
         value = str(answer["access_token"])
         _require_mfa(value)
         lifetime = float(answer.get("expires_in") or 0)
         logger.info("token.exchanged lifetime_s=%d", lifetime)
+        if rotated := answer.get("refresh_token"):
+            self._store(str(rotated), stored)
         return AccessToken(value, self._monotonic() + max(lifetime - RENEW_BEFORE_END, lifetime / 2))
+
+    def _asked(self, refresh_token: str, credential: ClientCredential) -> dict[str, Any]:
+        try:
+            app = msal.ConfidentialClientApplication(
+                self._app.client_id,
+                client_credential=credential,
+                authority=f"{self._app.authority_host.rstrip('/')}/{self._app.tenant_id}",
+                instance_discovery=False,  # the authority is the operator's own setting
+                http_client=_Session(),
+            )
+            answer: dict[str, Any] = app.acquire_token_by_refresh_token(refresh_token, scopes=[self._app.scope])
+        except requests.RequestException as error:
+            raise NobodysFault(f"No answer from Entra: {type(error).__name__}") from error
+        except ValueError as error:
+            # MSAL's word for a tenant that the authority does not know. Keys were looked at before they got here.
+            raise OperatorsFault(*_REFUSALS[90002]) from error
+        return answer
+
+    def _store(self, rotated: str, stored: RefreshToken) -> None:
+        """The token at hand is good for its hour, whether the next refresh token could be stored or not."""
+        problem = "refresh-token-not-stored"
+        try:
+            try:
+                if self._grant.store(rotated, stored):
+                    logger.info("refresh_token.stored")
+                    self._bell.resolve(problem)
+            except Fault as fault:
+                logger.warning("refresh_token.not_stored %s", fault)
+                advice = (
+                    f"The rotated refresh token could not be stored; the stored one ends on {stored.ends:%Y-%m-%d}. "
+                    f"Give the app's identity the role Key Vault Secrets Officer on that secret. {fault}"
+                )
+                self._bell.raise_for(OperatorsFault(problem, advice, severity="workday"))
+        except Exception:
+            logger.exception("refresh_token.not_told")
+
+
+class _Session(requests.Session):
+    """What MSAL calls Entra with. It tells an outage, which passes, from a refusal, which MSAL then reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mount("https://", HTTPAdapter(max_retries=1))
+
+    def request(self, *args: Any, **more: Any) -> requests.Response:
+        response = super().request(*args, **{"timeout": _TIMEOUT, **more})
+        status = response.status_code
+        if status in (408, 429) or status >= 500:
+            raise NobodysFault(f"Entra answered HTTP {status}", seconds(response.headers.get("Retry-After", "")))
+        try:
+            response.json()
+        except ValueError:
+            raise NobodysFault(f"Something between here and Entra answered HTTP {status} without JSON") from None
+        return response
 
 
 class BearerAuth(httpx.Auth):
@@ -158,13 +250,17 @@ def _require_mfa(token: str) -> None:
         )
 
 
-def _refused(answer: dict[str, object]) -> Exception:
+def _refused(answer: dict[str, Any]) -> Exception:
     """Whose fault a token refusal is. Entra's description is not repeated: it can hold names of people."""
     error = str(answer.get("error", ""))
     codes = answer.get("error_codes")
     number = codes[0] if isinstance(codes, list) and codes else 0
-    if error in ("temporarily_unavailable", "server_error", "") or number in (90033, 50196):
+    if error in ("temporarily_unavailable", "server_error", "") or number in _BUSY:
         return NobodysFault(f"Entra answered {error or 'without a token'} AADSTS{number}")
-    advice = _ADVICE.get(number, f"Entra refused with {error}. {_CONSENT_AGAIN}")
-    problem = "client-credential-refused" if number in _SECRET_CODES or error == "invalid_client" else "consent-needed"
+    unknown = (
+        (_CREDENTIAL, f"Entra refused with {error}. Check the app's secret, certificate or federated credential.")
+        if error == "invalid_client"
+        else (_CONSENT, f"Entra refused with {error}. {_CONSENT_AGAIN}")
+    )
+    problem, advice = _REFUSALS.get(number, unknown)
     return OperatorsFault(problem, f"AADSTS{number}: {advice}")

@@ -18,7 +18,7 @@ from local.simulators.gateway import Gateway
 from local.simulators.server import ReceivedRequest
 from shared import wiring
 from shared.intake import Intake, Patience
-from shared.sweep import Sweep
+from shared.wiring import Services
 
 IMPATIENT = Patience(attempts=3, timeout=10, wait_initial=0.01, wait_max=0.02, wait_jitter=0.01)
 
@@ -46,7 +46,7 @@ class Corner:
     @property
     def intake(self) -> Intake:
         if self._intake is None:
-            self._intake = replace(wiring.build(self.environment), patience=IMPATIENT)
+            self._intake = self.at(timedelta(0))
         return self._intake
 
     def drop(self, name: str, data: bytes, metadata: dict[str, str] | None = None) -> str:
@@ -73,7 +73,10 @@ class Corner:
 
     def at(self, after: timedelta) -> Intake:
         """The intake as if so much later."""
-        return replace(wiring.build(self.environment, lambda: datetime.now(UTC) + after), patience=IMPATIENT)
+        return replace(self.services(after).intake, patience=IMPATIENT)
+
+    def services(self, after: timedelta = timedelta(0)) -> Services:
+        return wiring.build(self.environment, lambda: datetime.now(UTC) + after)
 
     def carry_out(self, intake: Intake) -> list[str]:
         """What `resume_manifest` would be called with now, carried out."""
@@ -156,8 +159,9 @@ class Corner:
 
 def sweep(corner: Corner, after: timedelta) -> list[str]:
     """Sweep as if so much later, and carry out what was queued then and by that; returns what the sweep queued."""
-    intake = corner.at(after)
-    Sweep(intake.manifests, intake.ledger, intake.queues, intake.alerts, intake.clock).run()
+    services = corner.services(after)
+    services.sweep.run()
+    intake = replace(services.intake, patience=IMPATIENT)
     queued = corner.carry_out(intake)
     while corner.carry_out(intake):
         pass

@@ -43,7 +43,7 @@ def count(kind: Any, method: str) -> None:
 def carry_out(order: dict[str, Any]) -> None:
     global last
     os.environ.update(order["environment"])
-    intake = wiring.build(os.environ)
+    intake = wiring.build(os.environ).intake
     last = order["step"]
     count(urllib3.connectionpool.HTTPConnectionPool, "urlopen")
     count(httpcore.ConnectionPool, "handle_request")

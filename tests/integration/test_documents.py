@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.manifest import Code
+from shared.partner_center import EXCHANGE_PROBLEMS
 from shared.settings import Settings
 from tests.integration.conftest import Corner
 
@@ -52,10 +53,10 @@ def test_suppliers_are_told_what_each_finding_wants(code: Code) -> None:
 
 def test_operators_are_told_what_each_problem_wants() -> None:
     """Every problem that the code can raise stands in the table, and no other."""
-    raised = set()
+    raised = set(EXCHANGE_PROBLEMS)
     for path in (ROOT / "shared").rglob("*.py"):
-        raised |= set(re.findall(r'OperatorsFault\(\s*"([a-z-]+)"', path.read_text()))
-    raised |= {"client-credential-refused", "consent-needed"}
+        for pattern in (r'OperatorsFault\(\s*"([a-z-]+)"', r'problem = "([a-z-]+)"', r'_look_at\([^,]+, "([a-z-]+)"'):
+            raised |= set(re.findall(pattern, path.read_text()))
     table = (ROOT / "docs/operators.md").read_text().split("| `problem` | do |")[1]
 
     assert set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)) == raised

@@ -128,6 +128,20 @@ def test_a_refusal_shows_that_the_problem_is_over(lone: Corner) -> None:
     assert len(lone.rejections) == 1
 
 
+def test_a_probe_that_meets_an_outage_leaves_the_problem_open(lone: Corner) -> None:
+    """Entra is down when it asks: that says nothing of the token."""
+    dead_token(lone, 2)
+    lone.cloud.entra.refuse(None)
+    lone.cloud.entra.faults.add(respond(503, on="POST *", times=99))
+    sweep(lone, timedelta(minutes=10))
+    assert said(lone) == [("action-needed", "consent-needed")]
+
+    lone.cloud.entra.faults.clear()
+    sweep(lone, timedelta(minutes=30))
+    assert said(lone)[1:] == [("resolved", "consent-needed")]
+    assert len(lone.results) == 2
+
+
 def test_four_hours_of_nobody_s_fault_are_an_alert(lone: Corner) -> None:
     """The work goes on trying; when it gets through, that is said too."""
     faults = lone.cloud.partner_center.faults

@@ -34,7 +34,7 @@ def test_names_triggers_and_bindings_are_the_contract(runtime: Runtime) -> None:
     """An Event Grid subscription names the first function, and parked work waits on the second's queue."""
     found = functions(runtime)
 
-    assert set(found) == {"receive_manifest", "resume_manifest", "sweep_manifests"}
+    assert set(found) == {"receive_manifest", "resume_manifest", "sweep_manifests", "keep_token_alive"}
     (blob,) = found["receive_manifest"]["bindings"]
     assert (blob["type"], blob["path"]) == ("blobTrigger", "%MANIFEST_CONTAINER%/{name}")
     assert (blob["connection"], blob["source"]) == ("ManifestStorage", "EventGrid")
@@ -42,8 +42,9 @@ def test_names_triggers_and_bindings_are_the_contract(runtime: Runtime) -> None:
     (queue,) = found["resume_manifest"]["bindings"]
     assert (queue["type"], queue["queueName"]) == ("queueTrigger", "intake-retries")
     assert queue["connection"] == "ManifestStorage"
-    (timer,) = found["sweep_manifests"]["bindings"]
-    assert (timer["type"], timer["schedule"]) == ("timerTrigger", "0 */10 * * * *")
+    for name, schedule in (("sweep_manifests", "0 */10 * * * *"), ("keep_token_alive", "0 30 4 * * *")):
+        (timer,) = found[name]["bindings"]
+        assert (timer["type"], timer["schedule"]) == ("timerTrigger", schedule)
 
 
 def test_the_container_has_a_default(runtime: Runtime) -> None:
