@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo run test check bench format lock clean
+.PHONY: setup demo run test check soak bench format lock clean
 
 setup: .venv/.installed
 	@$(BIN)/python -m local.azurite install
@@ -28,6 +28,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# 2,000 manifests, every server failing, workers killed: about a quarter of an hour.
+soak: setup
+	@$(BIN)/python -m tests.soak
 
 bench: setup
 	@echo "no benchmarks yet"

@@ -103,24 +103,24 @@ class Reports:
         self._container.upload_blob(name, data, length=length, overwrite=True, content_settings=_content(name))
 
     def write_latest(self, name: str, data: bytes, upload: Upload) -> None:
-        """Write a report that several uploads share; that of a later upload is left as it is."""
+        """Write a report that several uploads share; that of a later upload is left as it is.
+
+        The first of a name, as most are, takes one call.
+        """
         blob = self._container.get_blob_client(name)
         received = upload.received.isoformat()
+        metadata, content = {"received": received}, _content(name)
+        etag = None
         for _ in range(5):
+            with suppress(ResourceModifiedError, ResourceExistsError):
+                blob.upload_blob(data, metadata=metadata, content_settings=content, **only_over(etag))
+                return
             etag = None
             with suppress(ResourceNotFoundError):
                 found = blob.get_blob_properties()
                 if found.metadata.get("received", "") > received:
                     return
                 etag = found.etag
-            with suppress(ResourceModifiedError, ResourceExistsError):
-                blob.upload_blob(
-                    data,
-                    metadata={"received": received},
-                    content_settings=_content(name),
-                    **only_over(etag),
-                )
-                return
 
 
 class Queues:
