@@ -106,7 +106,11 @@ class Intake:
         if is_ignored(name):
             logger.info("manifest.ignored name=%r", name)
             return
-        draft = self._planned(name)
+        try:
+            draft = self._planned(name)
+        except Fault as fault:
+            logger.error("manifest.not_planned name=%r %s", name, fault)
+            return  # it has no record, so each sweep brings it again
         if draft is None:
             return
         with draft:

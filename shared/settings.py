@@ -25,8 +25,8 @@ class SettingsError(Exception):
     """Settings that are missing or wrong, each by its name. Values are not repeated: one could be a secret."""
 
 
-class Settings(BaseModel):
-    """The settings table of the README; each field's alias is the name of its setting."""
+class StorageSettings(BaseModel):
+    """The storage account and what things are called in it: all that an operator's own tool needs to know."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,26 +39,6 @@ class Settings(BaseModel):
     outcome_queue: Text = Field("device-batch-outcomes", alias="OUTCOME_QUEUE")
     rejection_queue: Text = Field("manifest-rejections", alias="REJECTION_QUEUE")
     alert_queue: Text = Field("operator-alerts", alias="ALERT_QUEUE")
-    customers: Text = Field(alias="CUSTOMERS")
-    default_batch_id: str = Field("", alias="DEFAULT_BATCH_ID")
-    key_vault_url: HttpsUrl = Field(alias="KEY_VAULT_URL")
-    partner_tenant_id: Text = Field(alias="PARTNER_TENANT_ID")
-    partner_client_id: Text = Field(alias="PARTNER_CLIENT_ID")
-    client_auth: Literal["secret", "certificate", "managed-identity"] = Field("secret", alias="PARTNER_CLIENT_AUTH")
-    client_secret_name: Text = Field("partner-client-secret", alias="PARTNER_CLIENT_SECRET_NAME")
-    certificate_name: Text = Field("partner-client-certificate", alias="PARTNER_CERTIFICATE_NAME")
-    refresh_token_name: Text = Field("partner-refresh-token", alias="PARTNER_REFRESH_TOKEN_NAME")
-    partner_center_url: HttpsUrl = Field("https://api.partnercenter.microsoft.com", alias="PARTNER_CENTER_URL")
-    authority_host: HttpsUrl = Field("https://login.microsoftonline.com", alias="AUTHORITY_HOST")
-    devices_per_request: int = Field(500, alias="DEVICES_PER_REQUEST", ge=1, le=1000)
-    max_manifest_bytes: int = Field(536_870_912, alias="MAX_MANIFEST_BYTES", ge=1)
-    max_devices: int = Field(100_000, alias="MAX_DEVICES_PER_MANIFEST", ge=1)
-    max_batches: int = Field(50, alias="MAX_BATCHES_PER_MANIFEST", ge=1)
-    bad_rows_allowed: int = Field(20, alias="BAD_ROWS_ALLOWED", ge=0, le=100)
-    hash_check: Literal["verify", "strict", "off"] = Field("verify", alias="HASH_CHECK")
-    managed_identity_client_id: str = Field(
-        "", validation_alias=AliasChoices("AZURE_CLIENT_ID", "ManifestStorage__clientId")
-    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
@@ -89,6 +69,31 @@ class Settings(BaseModel):
                 "ManifestStorage__queueServiceUri"
             )
         return self
+
+
+class Settings(StorageSettings):
+    """The settings table of the README; each field's alias is the name of its setting."""
+
+    customers: Text = Field(alias="CUSTOMERS")
+    default_batch_id: str = Field("", alias="DEFAULT_BATCH_ID")
+    key_vault_url: HttpsUrl = Field(alias="KEY_VAULT_URL")
+    partner_tenant_id: Text = Field(alias="PARTNER_TENANT_ID")
+    partner_client_id: Text = Field(alias="PARTNER_CLIENT_ID")
+    client_auth: Literal["secret", "certificate", "managed-identity"] = Field("secret", alias="PARTNER_CLIENT_AUTH")
+    client_secret_name: Text = Field("partner-client-secret", alias="PARTNER_CLIENT_SECRET_NAME")
+    certificate_name: Text = Field("partner-client-certificate", alias="PARTNER_CERTIFICATE_NAME")
+    refresh_token_name: Text = Field("partner-refresh-token", alias="PARTNER_REFRESH_TOKEN_NAME")
+    partner_center_url: HttpsUrl = Field("https://api.partnercenter.microsoft.com", alias="PARTNER_CENTER_URL")
+    authority_host: HttpsUrl = Field("https://login.microsoftonline.com", alias="AUTHORITY_HOST")
+    devices_per_request: int = Field(500, alias="DEVICES_PER_REQUEST", ge=1, le=1000)
+    max_manifest_bytes: int = Field(536_870_912, alias="MAX_MANIFEST_BYTES", ge=1)
+    max_devices: int = Field(100_000, alias="MAX_DEVICES_PER_MANIFEST", ge=1)
+    max_batches: int = Field(50, alias="MAX_BATCHES_PER_MANIFEST", ge=1)
+    bad_rows_allowed: int = Field(20, alias="BAD_ROWS_ALLOWED", ge=0, le=100)
+    hash_check: Literal["verify", "strict", "off"] = Field("verify", alias="HASH_CHECK")
+    managed_identity_client_id: str = Field(
+        "", validation_alias=AliasChoices("AZURE_CLIENT_ID", "ManifestStorage__clientId")
+    )
 
 
 def _in_words(name: str, message: str) -> str:

@@ -38,6 +38,7 @@ class Sweep:
     queues: Queues
     alerts: Alerts
     clock: Callable[[], datetime]
+    checks: Sequence[Callable[[], None]] = ()  # of problems that are no manifest's
 
     def run(self) -> None:
         """Queue all that is due. A wake-up that is one too many is found stale, or finds the manifest held."""
@@ -53,6 +54,8 @@ class Sweep:
                 left += 1
         unseen = self._announce(known, now)
         self._look_after(waiting, now)
+        for check in self.checks:
+            check()
         logger.info("sweep.done known=%d left=%d unseen=%d problems=%d", len(known), left, unseen, len(waiting))
 
     def _announce(self, known: set[bytes], now: datetime) -> int:

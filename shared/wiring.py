@@ -8,25 +8,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
+    from shared.alerts import Alerts
     from shared.intake import Intake
     from shared.key_vault import ClientCredentialSource, Vault, VaultGrant
-    from shared.manifest import Customers
-    from shared.settings import Settings
+    from shared.settings import Settings, SettingsError
     from shared.sweep import Sweep
     from shared.token_life import TokenLife
 
-RETRIES_QUEUE = "intake-retries"
-_CUSTOMERS_MAX_AGE = 60.0  # seconds
 # A call that hangs must not eat an invocation: connect and read in seconds, then a few repeats.
 _CLIENT_OPTIONS: dict[str, Any] = {
     "connection_timeout": 10,
@@ -34,22 +31,8 @@ _CLIENT_OPTIONS: dict[str, Any] = {
     "retry_total": 4,
     "retry_backoff_factor": 0.5,
 }
-# The storage clients have names of their own for it, and would wait 15 seconds before the first repeat.
-_STORAGE_OPTIONS: dict[str, Any] = {
-    "connection_timeout": 10,
-    "read_timeout": 60,
-    "retry_total": 4,
-    "initial_backoff": 1,
-    "increment_base": 2,
-    "random_jitter_range": 1,
-}
-_CHUNK = 4 * 1024 * 1024
-_BLOB_OPTIONS: dict[str, Any] = {
-    "max_single_get_size": _CHUNK,
-    "max_chunk_get_size": _CHUNK,
-    "max_single_put_size": 2 * _CHUNK,
-    "max_block_size": _CHUNK,
-}
+
+logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _services: Services | None = None
@@ -69,7 +52,7 @@ def services() -> Services:
     global _services
     with _lock:
         if _services is None:
-            _services = build(os.environ)
+            _services = build_or_tell(os.environ)
         return _services
 
 
@@ -77,9 +60,53 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def build_or_tell(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) -> Services:
+    """The same as `build`; wrong settings are the operators' to mend, so they are told."""
+    from shared.settings import SettingsError
+
+    try:
+        return build(environment, clock)
+    except SettingsError as error:
+        _tell(error, environment, clock)
+        raise
+
+
+def _tell(error: SettingsError, environment: Mapping[str, str], clock: Callable[[], datetime]) -> None:
+    """Where the settings of storage, at least, are right. No sweep runs meanwhile: each failed one reminds instead."""
+    from azure.core.exceptions import AzureError
+
+    from shared.faults import OperatorsFault
+    from shared.settings import SettingsError
+
+    logger.error("settings.wrong %s", error)
+    advice = f"{error}. Correct the setting; no manifest is lost, all are found when the app runs again."
+    try:
+        alerts = _alerts(environment, clock)
+        problem = alerts.raise_for(OperatorsFault("settings-wrong", advice))
+        if known := alerts.open().get(problem):
+            alerts.remind(problem, known, list, 0)
+    except (SettingsError, AzureError) as also:
+        logger.error("alert.not_sent problem=settings-wrong %s", type(also).__name__)
+
+
+def _alerts(environment: Mapping[str, str], clock: Callable[[], datetime]) -> Alerts:
+    """Alerts, from the settings of storage alone."""
+    from shared.account import Account
+    from shared.alerts import Alerts
+    from shared.ledger import CONTAINER as LEDGER
+    from shared.settings import StorageSettings
+    from shared.storage import Queues
+
+    settings = StorageSettings.from_environment(environment)
+    account = Account(settings, _identity(settings.storage_client_id))
+    return Alerts(account.container(LEDGER), Queues(account.channels(), account.retries()), clock)
+
+
 def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) -> Services:
     """The use cases that these app settings describe. Raises SettingsError, naming what is missing or wrong."""
+    from shared.account import Account
     from shared.alerts import Alerts
+    from shared.customers import customers_of
     from shared.intake import Intake
     from shared.ledger import CONTAINER as LEDGER
     from shared.ledger import Ledger
@@ -96,9 +123,9 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
         logging.getLogger(name).setLevel(logging.WARNING)
 
     settings = Settings.from_environment(environment)
-    account = _Account(settings)
+    account = Account(settings, _identity(settings.storage_client_id))
     ledger = account.container(LEDGER)
-    queues = Queues(account.channels(), account.queue(RETRIES_QUEUE))
+    queues = Queues(account.channels(), account.retries())
     app = AppRegistration(
         settings.authority_host,
         settings.partner_tenant_id,
@@ -106,11 +133,12 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
         settings.partner_center_url,
     )
     alerts = Alerts(ledger, queues, clock)
+    customers = customers_of(settings.customers, account.blobs, alerts)
     grant = _grant(settings, clock)
     tokens = AppUserTokens(app, grant, alerts)
     intake = Intake(
         manifests=Manifests(account.blobs.get_container_client(settings.manifest_container)),
-        customers=_CustomerSetting(settings.customers, account),
+        customers=customers,
         ledger=Ledger(ledger, clock),
         reports=Reports(account.container(REPORTS)),
         queues=queues,
@@ -129,58 +157,16 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
     )
     return Services(
         intake,
-        Sweep(intake.manifests, intake.ledger, queues, alerts, clock),
+        Sweep(
+            intake.manifests,
+            intake.ledger,
+            queues,
+            alerts,
+            clock,
+            (customers.check, partial(alerts.resolve, "settings-wrong")),  # they are right: else there were no services
+        ),
         TokenLife(tokens, grant, alerts, clock),
     )
-
-
-class _Account:
-    """The storage account of every container and queue. What is missing of ours is created."""
-
-    def __init__(self, settings: Settings) -> None:
-        from azure.storage.blob import BlobServiceClient
-        from azure.storage.queue import QueueServiceClient
-
-        self._settings = settings
-        options = _STORAGE_OPTIONS
-        if settings.storage_connection:
-            connection = settings.storage_connection
-            self.blobs = BlobServiceClient.from_connection_string(connection, **options, **_BLOB_OPTIONS)
-            self._queues = QueueServiceClient.from_connection_string(connection, **options)
-        else:
-            identity = _identity(settings.storage_client_id)
-            self.blobs = BlobServiceClient(settings.blob_service_uri, identity, **options, **_BLOB_OPTIONS)
-            self._queues = QueueServiceClient(settings.queue_service_uri, identity, **options)
-
-    def container(self, name: str) -> Any:
-        from azure.core.exceptions import ResourceExistsError
-
-        client = self.blobs.get_container_client(name)
-        with suppress(ResourceExistsError):
-            client.create_container()
-        return client
-
-    def queue(self, name: str) -> Any:
-        from azure.core.exceptions import ResourceExistsError
-        from azure.storage.queue import TextBase64EncodePolicy
-
-        # Base64, as Functions itself reads and writes by default.
-        client = self._queues.get_queue_client(name, message_encode_policy=TextBase64EncodePolicy())
-        with suppress(ResourceExistsError):
-            client.create_queue()
-        return client
-
-    def channels(self) -> dict[Any, Any]:
-        from shared.messages import Channel
-
-        s = self._settings
-        names = {
-            Channel.RESULT: s.result_queue,
-            Channel.OUTCOME: s.outcome_queue,
-            Channel.REJECTION: s.rejection_queue,
-            Channel.ALERT: s.alert_queue,
-        }
-        return {channel: self.queue(name) for channel, name in names.items()}
 
 
 def _identity(client_id: str) -> TokenCredential:
@@ -210,36 +196,3 @@ def _client_credential(settings: Settings, vault: Vault) -> ClientCredentialSour
             return CertificateCredential(vault, settings.certificate_name)
         case "managed-identity":
             return FederatedCredential(_identity(settings.managed_identity_client_id))
-
-
-class _CustomerSetting:
-    """CUSTOMERS: JSON, or `container/blob` of such JSON, read again when it is older than a minute."""
-
-    def __init__(self, setting: str, account: _Account) -> None:
-        self._setting = setting
-        self._account = account
-        self._lock = threading.Lock()
-        self._known: Customers | None = None
-        self._read_at = 0.0
-
-    def current(self) -> Customers:
-        """Raises SettingsError, naming the entry that is wrong."""
-        with self._lock:
-            is_blob = not self._setting.startswith("{")
-            if self._known is None or (is_blob and time.monotonic() - self._read_at > _CUSTOMERS_MAX_AGE):
-                self._known = self._read(is_blob)
-                self._read_at = time.monotonic()
-            return self._known
-
-    def _read(self, is_blob: bool) -> Customers:
-        from shared.manifest import Customers
-        from shared.settings import SettingsError
-
-        text = self._setting
-        if is_blob:
-            container, _, name = text.partition("/")
-            text = self._account.blobs.get_blob_client(container, name).download_blob().readall().decode("utf-8-sig")
-        try:
-            return Customers.parse(text)
-        except ValueError as error:
-            raise SettingsError(f"CUSTOMERS: {error}") from None

@@ -64,14 +64,17 @@ def test_an_unknown_source_is_refused(runtime: Runtime) -> None:
     assert "No job functions found" in refused.stderr
 
 
-def test_a_missing_setting_fails_an_invocation_and_not_the_app(runtime: Runtime) -> None:
-    """All functions are there; the one that runs names the setting."""
+def test_a_missing_setting_fails_an_invocation_and_not_the_app(runtime: Runtime, queue: str) -> None:
+    """All functions are there; the one that runs names the setting, and operators are told once."""
     assert "receive_manifest" in functions(runtime, KEY_VAULT_URL="")
     runtime.container.create_container()
     runtime.container.upload_blob("contoso/a.csv", b"x")
-    ended = runtime.finish("--once", app=ROOT, KEY_VAULT_URL="", **only(runtime))
+    ended = runtime.finish("--once", app=ROOT, KEY_VAULT_URL="", ALERT_QUEUE=queue, **only(runtime))
 
     assert "KEY_VAULT_URL is missing" in ended.stderr
+    alerts = runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
+    (alert,) = alerts.peek_messages(max_messages=9)
+    assert json.loads(alert.content)["data"]["problem"] == "settings-wrong"
 
 
 def test_a_blob_becomes_a_message(runtime: Runtime, queue: str) -> None:

@@ -1,0 +1,117 @@
+"""CUSTOMERS: who may be served, as JSON in the setting itself, or as a blob that may change while the app runs."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import AzureError
+
+from shared.alerts import Alerts
+from shared.faults import Fault, OperatorsFault
+from shared.manifest import Customers
+from shared.settings import SettingsError
+from shared.storage import fault_of
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient, BlobServiceClient
+
+logger = logging.getLogger(__name__)
+
+_MAX_AGE = 60.0  # seconds
+_MEANWHILE = "Correct it; until then its last good copy serves, and manifests wait where there is none."
+_BLOB = re.compile(r"([a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9])/(.+)")
+
+
+def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> CustomersInSetting | CustomersInBlob:
+    """The directory that the setting describes. Raises SettingsError where it is neither."""
+    if found := _BLOB.fullmatch(setting):
+        return CustomersInBlob(blobs.get_blob_client(found[1], found[2]), alerts)
+    try:
+        return CustomersInSetting(Customers.parse(setting))
+    except ValueError as error:
+        raise SettingsError(
+            f"App settings: CUSTOMERS must be JSON, or container/blob of such JSON. As JSON: {error}"
+        ) from None
+
+
+class CustomersInSetting:
+    """They stay as they are until the app is started anew."""
+
+    def __init__(self, customers: Customers) -> None:
+        self._customers = customers
+
+    def current(self) -> Customers:
+        return self._customers
+
+    def check(self) -> None:
+        """Nothing can have become of them."""
+
+
+class CustomersInBlob:
+    """Read again when older than a minute. While that fails, operators are told and the last good copy is served."""
+
+    def __init__(self, blob: BlobClient, alerts: Alerts) -> None:
+        self._blob = blob
+        self._alerts = alerts
+        self._lock = threading.Lock()
+        self._good: Customers | None = None
+        self._tried_at = 0.0
+        self._told = False
+
+    def current(self) -> Customers:
+        """Raises a Fault where there is no good copy: nobody's folder may be called unknown for that."""
+        with self._lock:
+            if self._good is None or time.monotonic() - self._tried_at > _MAX_AGE:
+                self._read_anew()
+            assert self._good is not None
+            return self._good
+
+    def check(self) -> None:
+        """Read it now, and take the alert back where that succeeds, whoever raised it."""
+        with self._lock:
+            self._told = True
+            with suppress(Fault):
+                self._read_anew()
+
+    def _read_anew(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            self._good = self._read()
+        except Fault as fault:
+            self._tell(fault)
+            if self._good is None:
+                raise
+        else:
+            self._take_back()
+
+    def _read(self) -> Customers:
+        where = f"CUSTOMERS, the blob {self._blob.container_name}/{self._blob.blob_name}"
+        try:
+            return Customers.parse(self._blob.download_blob().readall().decode("utf-8-sig"))
+        except AzureError as error:
+            fault = fault_of(error)
+            if not isinstance(fault, OperatorsFault):
+                raise fault from error
+            raise OperatorsFault("customers-unreadable", f"{where}, cannot be read. {fault.advice}") from error
+        except ValueError as error:
+            raise OperatorsFault(
+                "customers-unreadable", f"{where}, is not as it should be: {error}. {_MEANWHILE}"
+            ) from None
+
+    def _tell(self, fault: Fault) -> None:
+        logger.error("customers.unreadable %s", fault)
+        if isinstance(fault, OperatorsFault):
+            with suppress(AzureError):  # the next who finds it so tells of it
+                self._alerts.raise_for(fault)
+                self._told = True
+
+    def _take_back(self) -> None:
+        if self._told:
+            with suppress(AzureError):  # the next sweep checks, and takes it back
+                self._alerts.resolve("customers-unreadable")
+                self._told = False
