@@ -101,14 +101,19 @@ class Alerts:
 
     def resolve(self, problem_id: str) -> None:
         """Take the alert back, if there is one."""
-        blob = self._blob(problem_id)
-        try:
-            problem = Problem.from_json(blob.download_blob().readall())
-        except ResourceNotFoundError:
+        problem = self.find(problem_id)
+        if problem is None:
             return
         self._queues.send(action_resolved(problem, self._url(problem_id), self._clock()))
         with suppress(ResourceNotFoundError):
-            blob.delete_blob()
+            self._blob(problem_id).delete_blob()
+
+    def find(self, problem_id: str) -> Problem | None:
+        """What operators were told of a problem; None where it is over."""
+        try:
+            return Problem.from_json(self._blob(problem_id).download_blob().readall())
+        except ResourceNotFoundError:
+            return None
 
     def _say(self, problem: Problem, waiting: Sequence[Plan], count: int, metadata: Mapping[str, str]) -> None:
         now = self._clock()

@@ -33,6 +33,7 @@ CONTAINER = "intake-ledger"
 # With the interval of a sweep this must stay under the 15 minutes that suppliers are promised.
 TERM = timedelta(minutes=4)
 _FIRST_READ = 256 * 1024
+_SHORT_READ = 16 * 1024  # where many are looked at
 _LONGEST_PLAN = 64 * 1024 * 1024
 _PIECE = 4 * 1024 * 1024
 
@@ -138,6 +139,28 @@ class Sections(Protocol):
     def read(self, section: Section) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a listing tells of a record. `written`: when it was planned; `changed`: its state, for the last time."""
+
+    key: str
+    state: State
+    written: datetime
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record to be looked at."""
+
+    plan: Plan
+    state: State
+    sections: Sections
+
+    def open(self, section: Section) -> IO[bytes]:
+        return io.BufferedReader(_Stream(self.sections, section), _PIECE)
+
+
 class Ledger:
     """The records of all uploads, in one container."""
 
@@ -150,14 +173,19 @@ class Ledger:
 
         None where there is nothing to do: all is told, somebody holds it, or its wake-up is still to come.
         """
-        key = draft.plan.upload.key
-        blob = self._upload(key)
         state = State(holder=str(uuid4()), until=self._clock() + TERM, starts=1)
-        whole = draft.whole
-        header = draft.plan.model_dump_json(exclude_defaults=True).encode() + b"\n"
+        etag = self._write(draft.plan, draft, draft.whole, state)
+        if etag is None:
+            return self._take_over(draft.plan.upload.key)
+        return Claim(self, draft.plan, self._upload(draft.plan.upload.key), state, etag, draft, is_fresh=True)
+
+    def _write(self, plan: Plan, sections: Sections, whole: Section, state: State) -> str | None:
+        """A new record's ETag; None where there is one already."""
+        blob = self._upload(plan.upload.key)
+        header = plan.model_dump_json(exclude_defaults=True).encode() + b"\n"
         try:
             written = blob.upload_blob(
-                io.BufferedReader(_Stream(draft, whole, header), _PIECE),
+                io.BufferedReader(_Stream(sections, whole, header), _PIECE),
                 length=len(header) + whole.length,
                 metadata=state.as_metadata(),
                 overwrite=False,
@@ -165,10 +193,8 @@ class Ledger:
         except ResourceExistsError:
             found = blob.get_blob_properties()
             there = State.of(found.metadata)
-            if there.holder != state.holder:
-                return self._take_over(key)
-            written = {"etag": found.etag}
-        return Claim(self, draft.plan, blob, state, str(written["etag"]), draft, is_fresh=True)
+            return str(found.etag) if (there.holder, there.nonce) == (state.holder, state.nonce) else None
+        return str(written["etag"])
 
     def resume(self, key: str, nonce: str) -> Claim | None:
         """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
@@ -176,8 +202,50 @@ class Ledger:
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Every upload's key and state, in one listing."""
-        for blob in self._container.list_blobs(name_starts_with="uploads/", include=["metadata"]):
-            yield blob.name.removeprefix("uploads/"), State.of(blob.metadata or {})
+        for entry in self.entries():
+            yield entry.key, entry.state
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Every record whose key begins so, in one listing."""
+        for blob in self._container.list_blobs(name_starts_with=f"uploads/{prefix}", include=["metadata"]):
+            state = State.of(blob.metadata or {})
+            yield Entry(blob.name.removeprefix("uploads/"), state, blob.creation_time, blob.last_modified)
+
+    def look(self, key: str) -> Record:
+        """A record as it is, without a claim to it."""
+        blob = self._upload(key)
+        plan, offset, state, _ = _read_plan(blob, _SHORT_READ)
+        return Record(plan, state, _Remote(blob, offset))
+
+    def set_going(self, key: str) -> State | None:
+        """Have a record gone on with now, wherever it stands, as if it had never waited; the wake-up is the caller's.
+
+        None where somebody holds it or nothing is left to do. The problem that it names stays: progress ends it.
+        """
+        blob = self._upload(key)
+        for _ in range(5):
+            found = blob.get_blob_properties()
+            state, now = State.of(found.metadata), self._clock()
+            if state.done or state.is_held(now):
+                return None
+            going = State(told=state.told, problem=state.problem, due=now, nonce=str(uuid4()))
+            try:
+                blob.set_blob_metadata(
+                    going.as_metadata(), etag=found.etag, match_condition=MatchConditions.IfNotModified
+                )
+            except ResourceModifiedError:
+                if State.of(blob.get_blob_properties().metadata) != going:
+                    continue  # somebody was quicker: look again
+            return going
+        raise RuntimeError(f"the record {key[:12]} keeps changing")
+
+    def add_again(self, record: Record, plan: Plan) -> State | None:
+        """A record of its own for `plan`, on the sections of another, due now; the wake-up is the caller's.
+
+        None where there is such a record already.
+        """
+        state = State(due=self._clock(), nonce=str(uuid4()))
+        return state if self._write(plan, record.sections, plan.sections, state) else None
 
     def plan(self, key: str) -> Plan:
         return _read_plan(self._upload(key))[0]
@@ -367,9 +435,8 @@ class _Stream(io.RawIOBase):
         return len(piece)
 
 
-def _read_plan(blob: BlobClient) -> tuple[Plan, int, State, str]:
+def _read_plan(blob: BlobClient, length: int = _FIRST_READ) -> tuple[Plan, int, State, str]:
     """The plan, where its sections begin, the state and its ETag: one call where the plan is no longer than usual."""
-    length = _FIRST_READ
     while True:
         found = blob.download_blob(offset=0, length=length)
         head = found.readall()

@@ -22,7 +22,10 @@ class _Frozen(BaseModel):
 
 
 class Upload(_Frozen):
-    """One version of one blob. `etag` is without quotes, `received` the blob's Last-Modified, whole seconds, UTC."""
+    """One version of one blob. `etag` is without quotes, `received` the blob's Last-Modified, whole seconds, UTC.
+
+    `again` counts the times that an operator had this version sent again, each a record of its own.
+    """
 
     container_url: str
     container: str
@@ -31,11 +34,13 @@ class Upload(_Frozen):
     received: datetime
     size: int
     resubmit: bool = False
+    again: int = 0
 
     @property
     def key(self) -> str:
         """Names the upload's record, and every id derives from it: 64 hex digits."""
-        return sha256(f"{self.container}/{self.name}\n{self.etag}".encode()).hexdigest()
+        version = f"{self.etag}\n{self.again}" if self.again else self.etag
+        return sha256(f"{self.container}/{self.name}\n{version}".encode()).hexdigest()
 
     @property
     def id(self) -> str:
@@ -112,12 +117,29 @@ class Plan(_Frozen):
     resend_csv: Section | None = None
 
     @property
+    def sections(self) -> Section:
+        """All sections, one behind the other."""
+        some = [*self.parts, *(s for s in (self.report_csv, self.resend_csv) if s)]
+        return Section(offset=0, length=max((s.offset + s.length for s in some), default=0))
+
+    def again(self) -> Plan:
+        """The same requests once more, as a record of its own: other ids, so that Partner Center takes them for new."""
+        upload = self.upload.model_copy(update={"again": self.upload.again + 1, "resubmit": True})
+        parts = [p.model_copy(update=request_ids(upload, p.number)) for p in self.parts]
+        return self.model_copy(update={"upload": upload, "parts": parts})
+
+    @property
     def content_key(self) -> str | None:
         """Names this content for this customer and these batches, whatever the file is called; None if nothing goes."""
         if not self.parts:
             return None
         meant = "\n".join((self.customer_id or "", self.sha256 or "", *sorted(self.batches)))
         return sha256(meant.encode()).hexdigest()
+
+
+def request_ids(upload: Upload, number: int) -> dict[str, str]:
+    """The two ids of a request, for the two calls that it may become."""
+    return {f"{call}_request_id": str(upload.derive(str(number), call)) for call in ("create", "append")}
 
 
 def row_ranges(rows: Iterable[int]) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from typing import Self
 
 from shared.manifest import Device, Finding, Manifest
 from shared.partner_center import render_device
-from shared.plan import FoundInManifest, Part, Plan, RowVerdict, Section, Upload, row_ranges
+from shared.plan import FoundInManifest, Part, Plan, RowVerdict, Section, Upload, request_ids, row_ranges
 from shared.reports import report_csv, resend_csv
 
 _IN_MEMORY = 8 * 1024 * 1024
@@ -117,8 +117,7 @@ def _parts(draft: Draft, upload: Upload, manifest: Manifest, devices_per_request
                 batch_id=batch_id,
                 rows=row_ranges(row for row, _ in some),
                 device_count=len(some),
-                create_request_id=str(upload.derive(str(number), "create")),
-                append_request_id=str(upload.derive(str(number), "append")),
+                **request_ids(upload, number),
             )
 
 
