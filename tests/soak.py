@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.process import BaseProcess
@@ -32,6 +32,7 @@ from local.simulators.gateway import Gateway
 from local.simulators.server import Simulator
 from shared.ledger import State
 from tests.soak_worker import retries, work
+from tools.intake.__main__ import main as tools_intake
 
 WORKERS = 2
 KILLED_EVERY = 4.0  # seconds
@@ -83,6 +84,7 @@ class Soak:
     speed: float = 30  # of the workers' time
     folder: str = field(default_factory=lambda: str(uuid4()))
     kills: int = 0
+    resumed: int = 0
     start: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
@@ -142,11 +144,19 @@ class Soak:
             ahead = dropped - (self.manifests - left)
             dropped += sum(1 for manifest in islice(waiting, max(AHEAD - ahead, 0)) if self._drop(manifest))
             time.sleep(KILLED_EVERY)
+            self._resume_stalled()
             victim = self.kills % WORKERS
             workers[victim].kill()
             workers[victim].join()
             workers[victim] = self._start()
             self.kills += 1
+
+    def _resume_stalled(self) -> None:
+        """As an operator does who was told: some manifest was under way in five workers that were killed."""
+        if any("stalled" in (b.metadata or {}) for b in self._list("intake-ledger", "uploads/")):
+            with redirect_stdout(sys.stderr):
+                tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings())
+            self.resumed += 1
 
     def _drop(self, manifest: Dropped) -> bool:
         """Most have an event, some have two, some have none."""
@@ -237,6 +247,7 @@ class Soak:
         return (
             f"{self.manifests} manifests in {time.time() - self.start:.0f} s: {len(requests)} calls, "
             f"{sum(1 for r in requests if r.status is None or r.status >= 429)} failed, {self.kills} workers killed, "
+            f"{self.resumed} times an operator resumed what had stalled, "
             f"{len(answered)} requests accepted, {sum(answered.values()) - len(answered)} of them repeated unheard"
         )
 
