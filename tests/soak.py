@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Self
 from uuid import uuid4
 
+import pytest
 from azure.storage.queue import TextBase64DecodePolicy
 
 from local.cloud import LocalCloud
@@ -97,7 +98,9 @@ class Soak:
             certificates, azurite = self.cloud.certificates, self.cloud.azurite
             self.blobs = stack.enter_context(Gateway(certificates, azurite.blob_url))
             self.queues = stack.enter_context(Gateway(certificates, azurite.queue_url))
-            os.environ |= certificates.environment()
+            environment = stack.enter_context(pytest.MonkeyPatch.context())
+            for name, value in certificates.environment().items():
+                environment.setenv(name, value)  # the tools' clients look nowhere else
             self.retries = retries(self.cloud.queue_service())
             self.retries.create_queue()
             for server in self.servers:

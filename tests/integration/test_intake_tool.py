@@ -14,7 +14,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from local.cloud import LocalCloud
 from local.simulators.faults import Fault, respond
-from tests.integration.conftest import Corner, Die
+from tests.integration.conftest import Corner, Die, gated
 from tests.integration.test_intake import HEADER, serials, tuples
 from tools.intake.__main__ import main
 
@@ -407,9 +407,13 @@ def test_an_account_that_the_app_never_ran_on_is_told_apart(lone: Corner, capsys
     assert "Is this the right account?" in capsys.readouterr().err
     assert not list(lone.cloud.blob_service().list_containers())
 
-    lone.settings["ManifestStorage__blobServiceUri"] = lone.cloud.azurite.blob_url.replace("devstoreaccount1", "other")
-    assert main(["list"], lone.environment) == 2
-    assert "The storage account did not do it with HTTP" in capsys.readouterr().err
+
+def test_an_account_that_refuses_is_told_apart(cloud: LocalCloud, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its firewall, say; nobody is sent to look for another account."""
+    with gated(cloud) as there:
+        there.blobs.faults.add(respond(403))
+        assert main(["list"], there.corner.environment) == 2
+    assert "The storage account did not do it with HTTP 403" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["show", "0000"], ["show", "contoso/no.csv"], ["resume", "ffffffffffff"]])

@@ -102,3 +102,10 @@ class Runtime:
 def runtime(cloud: LocalCloud, tmp_path: Path) -> Iterator[Runtime]:
     with contextlib.closing(Runtime(cloud, tmp_path)) as runtime:
         yield runtime
+
+
+@pytest.fixture
+def lone_runtime(tmp_path: Path) -> Iterator[Runtime]:
+    """With a cloud of its own: the app's queues have fixed names, on which other tests may have left work."""
+    with LocalCloud() as cloud, contextlib.closing(Runtime(cloud, tmp_path)) as runtime:
+        yield runtime

@@ -20,7 +20,7 @@ from tests.runtime.conftest import ROOT, Runtime, eventually
 
 
 @pytest.fixture
-def queue(runtime: Runtime) -> str:
+def queue() -> str:
     return f"results-{uuid4()}"
 
 
@@ -97,14 +97,14 @@ def test_a_blob_becomes_a_message(runtime: Runtime, queue: str) -> None:
     assert event["data"]["location"] in {p.location for p in runtime.cloud.partner_center.posts()}
 
 
-def test_the_same_blob_delivered_twenty_times_to_two_workers_is_sent_once(runtime: Runtime, queue: str) -> None:
+def test_the_same_blob_delivered_twenty_times_to_two_workers_is_sent_once(lone_runtime: Runtime, queue: str) -> None:
     """By a queue that both of them read, several messages at a time."""
-    own = only(runtime) | {"RESULT_QUEUE": queue, "CUSTOMERS": json.dumps({"contoso": CONTOSO})}
-    runtime.container.create_container()
+    own = only(lone_runtime) | {"RESULT_QUEUE": queue, "CUSTOMERS": json.dumps({"contoso": CONTOSO})}
+    lone_runtime.container.create_container()
     tag = str(uuid4())
     rows = "".join(f"{n},{n:013d},{tag}\n" for n in range(1, 4))
-    runtime.container.upload_blob("contoso/a.csv", f"Device Serial Number,Product ID,Group Tag\n{rows}".encode())
-    retries = runtime.cloud.queue_service().get_queue_client(
+    lone_runtime.container.upload_blob("contoso/a.csv", f"Device Serial Number,Product ID,Group Tag\n{rows}".encode())
+    retries = lone_runtime.cloud.queue_service().get_queue_client(
         "intake-retries", message_encode_policy=TextBase64EncodePolicy()
     )
     with suppress(ResourceExistsError):
@@ -112,13 +112,13 @@ def test_the_same_blob_delivered_twenty_times_to_two_workers_is_sent_once(runtim
     for _ in range(20):
         retries.send_message(json.dumps({"name": "contoso/a.csv"}))
     for _ in range(2):
-        runtime.start(str(ROOT), DEVICES_PER_REQUEST="1", **own)
+        lone_runtime.start(str(ROOT), DEVICES_PER_REQUEST="1", **own)
     eventually(lambda: not retries.get_queue_properties().approximate_message_count)
 
-    client = runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
+    client = lone_runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
     told = [json.loads(m.content)["data"] for m in client.peek_messages(32)]
     assert sorted(t["part"] for t in told) == [1, 2, 3]
-    posts = [p for p in runtime.cloud.partner_center.posts() if tag.encode() in p.body or tag in p.path]
+    posts = [p for p in lone_runtime.cloud.partner_center.posts() if tag.encode() in p.body or tag in p.path]
     assert sorted(t["location"] for t in told) == sorted(p.location for p in posts)
 
 
