@@ -1,41 +1,120 @@
 """What can be said of one row without looking at the others."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from shared.manifest.columns import field_of
 from shared.manifest.device import FIELDS, Device, Row
 from shared.manifest.findings import Code, Finding, in_words, quote
 from shared.manifest.hardware_hash import LENGTH, Fault, Named, padded, read_hash
+from shared.manifest.values import (
+    LONGEST_CELL,
+    are_sound,
+    is_damaged,
+    is_placeholder,
+    is_product_id,
+    is_product_name_or_licence,
+)
 
 # Far above any real value; what is longer is damage, and must not reach a message or a request.
 LONGEST_VALUE = 512
 LONGEST_HASH = 16_384
 
 HASH_COLUMN = FIELDS["hardware_hash"]
-# What firmware says where its maker forgot to fill it in: it names no device, so it contradicts none.
-_FILLED_IN_BY_NOBODY = frozenset(
-    {"system serial number", "to be filled by o.e.m.", "default string", "none", "0", "123456789", "invalid"}
-)
+KEY_COLUMN = FIELDS["product_key"]
+_IDENTIFYING = ("serial_number", "product_key", "hardware_hash")
+_LONGEST_PLACEHOLDER = 64
+_FEW = 100
 
 type HashCheck = Literal["verify", "strict", "off"]
 
 
-def examine(row: Row, hash_check: HashCheck) -> tuple[Row, list[Finding]]:
-    """The row as it is to be sent (its hash padded), and what is wrong with it."""
-    findings = [*row.findings, *_values(row)]
-    if not row.device.is_identified and not any(f.is_error for f in row.findings):
-        findings.append(_unidentified(row))
-    if row.device.hardware_hash and hash_check != "off" and not findings:
-        row, findings = _examine_hash(row, strict=hash_check == "strict")
-    return row, findings
+def are_plain(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether `examine` would find nothing in rows of these columns (in Device's order) but by their hashes.
+
+    They are looked at as a whole, which is quick. It may say no where there is nothing; rows are then examined singly.
+    """
+    serials, keys, hashes, manufacturers, models = columns
+    are_tuples = all(serials) and all(manufacturers) and all(models)
+    are_identified = all(hashes) or (not any(hashes) and (all(keys) or are_tuples))
+    return (
+        are_identified
+        and (not any(keys) or _are_plain_product_ids(keys))
+        and are_sound(serials)
+        and _are_plain_texts(serials, manufacturers, models)
+    )
 
 
-def _values(row: Row) -> Iterator[Finding]:
-    for field, column in FIELDS.items():
-        value = getattr(row.device, field)
+def is_proved(device: Sequence[str]) -> bool:
+    """Whether its hash holds and names the device as the row does. As above, it may say no where nothing is wrong."""
+    serial, key, hardware_hash, manufacturer, model = device
+    named = read_hash(hardware_hash)
+    return (
+        isinstance(named, Named)
+        and serial in ("", named.serial_number)
+        and key in ("", named.product_key)
+        and manufacturer in ("", named.manufacturer)
+        and model in ("", named.model)
+    )
+
+
+def _are_plain_product_ids(keys: Sequence[str]) -> bool:
+    together = "".join(keys)
+    return set(map(len, keys)) == {13} and together.isascii() and together.isdigit() and "0" * 13 not in keys
+
+
+def _are_plain_texts(serials: Sequence[str], manufacturers: Sequence[str], models: Sequence[str]) -> bool:
+    """Printable, of a sensible length, and no header that stands among them."""
+    names = {*manufacturers, *models}
+    return (
+        all("".join(c).isprintable() and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
+        and len(names) <= _FEW
+        and not any(map(field_of, names))
+    )
+
+
+def examine(row: Row, hash_check: HashCheck) -> tuple[Device, list[Finding]]:
+    """The device as it is to be sent, without placeholders and its hash padded; and what is wrong with the row."""
+    device = _without_placeholders(row.device)
+    findings = [*row.findings, *_values(row, hash_check)]
+    if not device.is_identified and not _has_error(row.findings):
+        findings.append(_only_placeholders(row) if row.device.is_identified else _unidentified(row))
+    if device.hardware_hash and hash_check != "off" and not _has_error(findings):
+        device, of_hash = _examine_hash(device, row.number, strict=hash_check == "strict")
+        findings += of_hash
+    return device, findings
+
+
+def _has_error(findings: Sequence[Finding]) -> bool:
+    return any(f.is_error for f in findings)
+
+
+def _without_placeholders(device: Device) -> Device:
+    for field, value in zip(_IDENTIFYING, device, strict=False):
+        if value and len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
+            device = device._replace(**{field: ""})
+    return device
+
+
+def _values(row: Row, hash_check: HashCheck) -> Iterator[Finding]:
+    serial, key, hardware_hash, manufacturer, model = row.device
+    short = f"{serial}{key}{manufacturer}{model}"
+    if len(short) > LONGEST_VALUE or len(hardware_hash) > LONGEST_HASH or not short.isprintable():
+        yield from _invalid(row)
+    elif hash_check == "off" and not hardware_hash.isprintable():
+        yield from _invalid(row)  # else the hash is decoded, which finds more
+    if serial and is_damaged(serial):
+        yield _damaged(serial, row.number, FIELDS["serial_number"])
+    if key and not is_product_id(key) and not is_placeholder(key):
+        yield _odd_product_id(key, row.number)
+
+
+def _invalid(row: Row) -> Iterator[Finding]:
+    for (field, column), value in zip(FIELDS.items(), row.device, strict=True):
         longest = LONGEST_HASH if field == "hardware_hash" else LONGEST_VALUE
-        if len(value) > longest:
+        if len(value) == LONGEST_CELL:
+            yield _damaged(value, row.number, column)
+        elif len(value) > longest:
             yield Finding(
                 Code.INVALID_VALUE,
                 f"{column} has {len(value):,} characters; at most {longest:,} make sense.",
@@ -49,6 +128,36 @@ def _values(row: Row) -> Iterator[Finding]:
                 row.number,
                 column,
             )
+
+
+def _odd_product_id(key: str, number: int) -> Finding:
+    if is_damaged(key):
+        return _damaged(key, number, KEY_COLUMN)
+    if is_product_name_or_licence(key):
+        message = (
+            f"{quote(key)} is the name of a product or the key that activates it, and no Windows product id, which "
+            "names one device in 13 digits. Leave the column empty where you do not have it."
+        )
+        return Finding(Code.INVALID_VALUE, message, number, KEY_COLUMN)
+    message = f"{quote(key)} does not look like a Windows product id, which has 13 digits. It is sent as it is."
+    return Finding(Code.PRODUCT_KEY_FORMAT, message, number, KEY_COLUMN)
+
+
+def _damaged(value: str, number: int, column: str) -> Finding:
+    what = (
+        "was cut by a spreadsheet" if len(value) == LONGEST_CELL else f"was turned into {quote(value)} by a spreadsheet"
+    )
+    message = f"The {column} {what}. Format the column as text there, enter the values anew, and export again."
+    return Finding(Code.DAMAGED_BY_SPREADSHEET, message, number, column)
+
+
+def _only_placeholders(row: Row) -> Finding:
+    (field, value), *_ = ((f, v) for f, v in zip(_IDENTIFYING, row.device, strict=False) if v and is_placeholder(v))
+    message = (
+        f"{FIELDS[field]} {quote(value)} is a placeholder and names no device. Put the device's own "
+        f"{FIELDS[field]} there."
+    )
+    return Finding(Code.PLACEHOLDER_VALUE, message, row.number, FIELDS[field])
 
 
 def _unidentified(row: Row) -> Finding:
@@ -65,23 +174,23 @@ def _unidentified(row: Row) -> Finding:
     )
 
 
-def _examine_hash(row: Row, *, strict: bool) -> tuple[Row, list[Finding]]:
-    given = row.device.hardware_hash
+def _examine_hash(device: Device, number: int, *, strict: bool) -> tuple[Device, list[Finding]]:
+    given = device.hardware_hash
     fit = padded(given)
     findings = []
     found = read_hash(fit)
     if fit != given and (isinstance(found, Named) or found is Fault.UNVERIFIABLE):
-        row = replace(row, device=replace(row.device, hardware_hash=fit))
+        device = device._replace(hardware_hash=fit)
         message = "The hardware hash lacked the padding that Base64 wants; it is sent with it."
-        findings.append(Finding(Code.HASH_PADDED, message, row.number, HASH_COLUMN))
+        findings.append(Finding(Code.HASH_PADDED, message, number, HASH_COLUMN))
     if isinstance(found, Named):
-        findings += _contradictions(row, found)
+        findings += _contradictions(device, found, number)
     else:
         code, message = _FAULTS[found]
         message = message.format(length=len(given))
         of_kind = found is Fault.UNVERIFIABLE
-        findings.append(Finding(code, message, row.number, HASH_COLUMN, strict=strict and of_kind))
-    return row, findings
+        findings.append(Finding(code, message, number, HASH_COLUMN, strict=strict and of_kind))
+    return device, findings
 
 
 _FAULTS = {
@@ -106,26 +215,34 @@ _FAULTS = {
 }
 
 
-def _contradictions(row: Row, named: Named) -> Iterator[Finding]:
+def _contradictions(device: Device, named: Named, number: int) -> Iterator[Finding]:
     """Where the hash names another device than the row does."""
-    for field in ("serial_number", "product_key"):
-        said, meant = getattr(row.device, field), getattr(named, field)
-        if _differ(field, said, meant):
-            message = f"The hash is of a device with {FIELDS[field]} {quote(meant)}, and the row says {quote(said)}. "
-            message += "Was it pasted into another row?"
-            yield Finding(Code.HASH_MISMATCH, message, row.number, FIELDS[field])
-    for field in ("manufacturer", "model"):
-        said, meant = getattr(row.device, field), getattr(named, field)
-        if _differ(field, said, meant):
-            message = f"{FIELDS[field]} is {quote(said)} here and {quote(meant)} in the hash, which is what counts."
-            yield Finding(Code.HASH_NAMES_OTHER_MODEL, message, row.number, FIELDS[field])
+    for field, code in _HELD_AGAINST_HASH.items():
+        said, meant = getattr(device, field), getattr(named, field)
+        if said != meant and said and meant and _differ(field, said, meant):
+            yield Finding(
+                code, _DIFFERENCE[code].format(FIELDS[field], quote(meant), quote(said)), number, FIELDS[field]
+            )
+
+
+_HELD_AGAINST_HASH = {
+    "serial_number": Code.HASH_MISMATCH,
+    "product_key": Code.HASH_MISMATCH,
+    "manufacturer": Code.HASH_NAMES_OTHER_MODEL,
+    "model": Code.HASH_NAMES_OTHER_MODEL,
+}
+_DIFFERENCE = {
+    Code.HASH_MISMATCH: "The hash is of a device with {0} {1}, and the row says {2}. Was it pasted into another row?",
+    Code.HASH_NAMES_OTHER_MODEL: "{0} is {2} here and {1} in the hash, which is what counts.",
+}
 
 
 def _differ(field: str, said: str, meant: str) -> bool:
+    if is_placeholder(meant):
+        return False  # firmware that its maker forgot to fill in contradicts nothing
     if field == "product_key" and not (len(said) == len(meant) and said.isdigit()):
         return False  # another way of writing product ids, of which there are several
-    alike = said.casefold() == meant.casefold() and field in ("serial_number", "product_key")
-    return bool(said and meant and said != meant and not alike and meant.casefold() not in _FILLED_IN_BY_NOBODY)
+    return _HELD_AGAINST_HASH[field] is Code.HASH_NAMES_OTHER_MODEL or said.casefold() != meant.casefold()
 
 
 def serial_of(device: Device) -> str:

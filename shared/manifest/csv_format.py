@@ -1,55 +1,134 @@
-"""Manifests as separated values with a header: what the collector, Partner Center's template and Intune write."""
+"""Manifests as separated values: what the collector, Partner Center's template, Intune, PowerShell and Excel write.
+
+Lines come in blocks. A block of which nothing needs saying goes on as it is, column by column; else row by row.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TextIO
 
-from shared.manifest.columns import field_of
-from shared.manifest.device import FIELDS, Device, Row
-from shared.manifest.findings import Code, Finding, Refused, in_words, quote, shortened
+from shared.manifest.device import Device, PlainRows, Row
+from shared.manifest.findings import Code, Finding, Refused
+from shared.manifest.header import Header, count_known
+from shared.manifest.lines import Lines
 
-LONGEST_LINE = 131_072  # also the csv module's own bound for one field
+_SEPARATORS = ",;\t|"
 _FOOTER = "sample explained"  # Partner Center's template ends in a section that explains it
+_SEPARATOR_IS = "sep="  # Excel's first line
+_TYPE_IS = "#type"  # that of PowerShell's Export-Csv
+_LOOKED_AT = 50  # rows, to tell what the columns of a file without header hold
 
 
-def read_csv(text: TextIO) -> Iterator[Row | Finding]:
-    """Rows of a CSV with header, each numbered as the line a text editor shows.
+def read_csv(text: TextIO) -> Iterator[Row | PlainRows | Finding]:
+    """Rows of a CSV, each numbered as the line a text editor shows.
 
     Raises Refused where the file as a whole is not such a thing.
     """
-    lines = _Lines(text)
-    header_line = lines.first_with_content()
-    separator = max(",;\t", key=header_line.count)
-    records = csv.reader(_chain(header_line, lines), delimiter=separator)
+    reader = _Reader(Lines(text))
     try:
-        header = _Header.of(next(records), number=lines.number)
-        yield from header.findings
-        yield from _rows(records, header, lines)
+        yield from reader.header()
+        yield from reader.rows()
     except csv.Error as error:
-        raise Refused(Code.NOT_A_MANIFEST, f"The line cannot be read as CSV: {error}.", lines.number) from error
+        number = reader.lines.number
+        raise Refused(Code.NOT_A_MANIFEST, f"The line cannot be read as CSV: {error}.", number) from error
 
 
-def _rows(records: Iterator[list[str]], header: _Header, lines: _Lines) -> Iterator[Row | Finding]:
-    number = lines.number + 1
-    in_footer = False
-    for record in records:
-        values = [value.strip() for value in record]
-        if any(values):
-            in_footer = in_footer or values[0].casefold().startswith(_FOOTER)
-            if in_footer:
-                message = "The row belongs to the template's explanation and was left out."
-                yield Finding(Code.IGNORED_ROW, message, number)
-            elif header.is_repeated_in(values):
-                yield Finding(Code.IGNORED_ROW, "The row repeats the header and was left out.", number)
-            elif number < lines.number:
-                yield from _swallowed(header.row(number, values), lines.number)
+class _Reader:
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self._separator = ""
+        self._header: Header
+        self._in_footer = False
+
+    def header(self) -> Iterator[Finding]:
+        """Take the line that names the columns, or find out what they hold where there is none."""
+        line = self._first_line()
+        self._separator = self._separator or max(
+            _SEPARATORS, key=lambda s: (count_known(_names(line, s)), line.count(s))
+        )
+        number = self.lines.number + 1
+        if count_known(_names(line, self._separator)) or line.count('"') % 2:
+            self._header = Header.of([name.strip() for name in self._record()], self.lines.number)
+        else:
+            some = [_names(line, self._separator) for line in self.lines.block()[:_LOOKED_AT] if line.strip()]
+            self._header = Header.guessed(some, number)
+        yield from self._header.findings
+
+    def _first_line(self) -> str:
+        """The first that holds values or names, not yet taken."""
+        while block := self.lines.block():
+            for before, line in enumerate(block):
+                start = line.strip().casefold()
+                if start.startswith(_SEPARATOR_IS):
+                    self._separator = line.strip()[len(_SEPARATOR_IS) :][:1]
+                elif start and not start.startswith(_TYPE_IS):
+                    self.lines.skip(before)
+                    return line
+            self.lines.skip(len(block))
+        raise Refused(Code.EMPTY_MANIFEST, "The file holds nothing but blank lines.")
+
+    def rows(self) -> Iterator[Row | PlainRows | Finding]:
+        while block := self.lines.block():
+            if plain := self._plain(block):
+                self.lines.skip(len(block))
+                yield plain
             else:
-                yield header.row(number, values)
-        number = lines.number + 1
+                yield from self._one_by_one(self.lines.number + len(block))
+
+    def _plain(self, block: list[str]) -> PlainRows | None:
+        if self._in_footer:
+            return None
+        rows = [values for line in block if (values := _split(line, self._separator))]
+        return self._header.plain_rows(self.lines.number + 1, rows) if len(rows) == len(block) else None
+
+    def _one_by_one(self, end: int) -> Iterator[Row | Finding]:
+        while self.lines.number < end:
+            number = self.lines.number + 1
+            values = [*map(str.strip, self._record())]
+            if not any(values):
+                continue
+            if why := self._why_left_out(number, values):
+                yield Finding(Code.IGNORED_ROW, why, number)
+            elif number < self.lines.number:
+                yield from _swallowed(self._header.row(number, values), self.lines.number)
+            else:
+                yield self._header.row(number, values)
+
+    def _why_left_out(self, number: int, values: list[str]) -> str:
+        if self._in_footer or values[0][: len(_FOOTER)].casefold() == _FOOTER:
+            self._in_footer = True
+            return "The row belongs to the template's explanation and was left out."
+        if self._header.is_again_in(values):
+            self._header = Header.of(values, number)
+            return "The row names the columns once more and is no device."
+        return ""
+
+    def _record(self) -> list[str]:
+        """The values of the next line, or lines where a value in quotation marks goes on."""
+        line = next(self.lines)
+        return _split(line, self._separator) or next(csv.reader(self._from(line), delimiter=self._separator))
+
+    def _from(self, line: str) -> Iterator[str]:
+        yield f"{line}\n"
+        for more in self.lines:
+            yield f"{more}\n"
+
+
+def _split(line: str, separator: str) -> list[str] | None:
+    """The values of a line that is simple enough: without quotation marks, or each value in a pair of them."""
+    if '"' not in line:
+        return line.split(separator)
+    if line[0] == line[-1] == '"':
+        values = line[1:-1].split(f'"{separator}"')
+        if line.count('"') == 2 * len(values):
+            return values
+    return None
+
+
+def _names(line: str, separator: str) -> list[str]:
+    return [value.strip() for value in _split(line, separator) or next(csv.reader([line], delimiter=separator))]
 
 
 def _swallowed(row: Row, last: int) -> Iterator[Row]:
@@ -58,86 +137,4 @@ def _swallowed(row: Row, last: int) -> Iterator[Row]:
     for number in range(first, last + 1):
         message = f"A quotation mark opens in row {first} and does not close there, so rows {first} to {last} are one. "
         fault = Finding(Code.RAGGED_ROW, message + "Remove it, or close it in the same row.", number)
-        yield replace(row, findings=(fault,)) if number == first else Row(number, Device(), findings=(fault,))
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    fields: tuple[str | None, ...]
-    findings: tuple[Finding, ...]
-
-    @classmethod
-    def of(cls, names: list[str], number: int) -> _Header:
-        names = [name.strip() for name in names]
-        fields = tuple(field_of(name) for name in names)
-        if not set(fields) & FIELDS.keys():
-            raise Refused(
-                Code.UNKNOWN_COLUMNS,
-                f"None of the columns {in_words([quote(n) for n in names[:8]])} is one we know. The first line must "
-                f"name them: {in_words(list(FIELDS.values()))}.",
-                number,
-            )
-        for field in [f for f, count in Counter(fields).items() if f and count > 1]:
-            twice = [quote(n) for n, f in zip(names, fields, strict=True) if f == field][:8]
-            raise Refused(
-                Code.UNKNOWN_COLUMNS,
-                f"The columns {in_words(twice)} mean the same thing. Keep one of them.",
-                number,
-            )
-        ignored = tuple(
-            Finding(Code.IGNORED_COLUMN, f"The column {quote(name)} was not used.", number, shortened(name))
-            for name, field in zip(names, fields, strict=True)
-            if name and field is None
-        )
-        return cls(fields, ignored)
-
-    def is_repeated_in(self, values: list[str]) -> bool:
-        """Whether a row is the header again, as where files were joined."""
-        named = [(field_of(value), field) for value, field in zip(values, self.fields, strict=False) if value and field]
-        return bool(named) and all(said == meant for said, meant in named)
-
-    def row(self, number: int, values: list[str]) -> Row:
-        known = {f: v for f, v in zip(self.fields, values, strict=False) if f}
-        group_tag, customer_id = known.pop("group_tag", ""), known.pop("customer_id", "")
-        beyond = [value for value in values[len(self.fields) :] if value or "group_tag" in self.fields]
-        findings: tuple[Finding, ...] = ()
-        if beyond:
-            message = (
-                f"The row has {len(values)} fields and the header {len(self.fields)}, and {quote(beyond[0])} stands "
-                "beyond the last column. Put values that hold a separator in quotation marks."
-            )
-            findings = (Finding(Code.RAGGED_ROW, message, number),)
-        return Row(number, Device(**known), group_tag, customer_id, findings)
-
-
-class _Lines:
-    """The lines of a text, counted, none longer than it may be."""
-
-    def __init__(self, text: TextIO) -> None:
-        self._text = text
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self._text.readline(LONGEST_LINE + 1)
-        if not line or line.strip("\r\n") == "\x1a":
-            raise StopIteration
-        self.number += 1
-        if len(line) > LONGEST_LINE:
-            raise Refused(Code.NOT_A_MANIFEST, f"The line is longer than {LONGEST_LINE:,} characters.", self.number)
-        if "\0" in line:
-            raise Refused(Code.UNREADABLE_TEXT, "The line holds zero bytes: this is no text file.", self.number)
-        return line
-
-    def first_with_content(self) -> str:
-        for line in self:
-            if line.strip():
-                return line
-        raise Refused(Code.EMPTY_MANIFEST, "The file holds nothing but blank lines.")
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+        yield row._replace(findings=(fault,)) if number == first else Row(number, Device(), findings=(fault,))

@@ -1,23 +1,28 @@
 """One device of a manifest, and what identifies it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.manifest.findings import Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A device as the manifest names it: values byte for byte, but for outer white space; empty where not given."""
 
     serial_number: str = ""
     product_key: str = ""
-    hardware_hash: str = field(default="", repr=False)
+    hardware_hash: str = ""
     manufacturer: str = ""
     model: str = ""
 
+    def __repr__(self) -> str:
+        shown = self._replace(hardware_hash="…" if self.hardware_hash else "")
+        return f"Device{tuple(shown)}"
+
     @property
     def is_blank(self) -> bool:
-        return not (self.serial_number or self.product_key or self.hardware_hash or self.manufacturer or self.model)
+        return not any(self)
 
     @property
     def is_identified(self) -> bool:
@@ -28,8 +33,7 @@ class Device:
         return bool(self.hardware_hash or self.product_key or (self.serial_number and self.manufacturer and self.model))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row as a reader found it. `group_tag` and `customer_id` are what the row itself says, if anything."""
 
     number: int
@@ -37,6 +41,29 @@ class Row:
     group_tag: str = ""
     customer_id: str = ""
     findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRows:
+    """Consecutive rows of which nothing needs saying but what hashes and other rows bring up (`checks.are_plain`).
+
+    `devices` are of Device's shape; all of them have a hash, or none has.
+    """
+
+    first: int
+    devices: list[tuple[str, str, str, str, str]]
+    group_tags: list[str]
+    customer_ids: list[str]
+
+    @property
+    def hold_hashes(self) -> bool:
+        return bool(self.devices[0][2])
+
+    def rows(self) -> Iterator[Row]:
+        """The same, one by one."""
+        rows = zip(self.devices, self.group_tags, self.customer_ids, strict=True)
+        for number, (device, tag, customer) in enumerate(rows, self.first):
+            yield Row(number, Device._make(device), tag, customer)
 
 
 FIELDS = {

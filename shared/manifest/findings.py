@@ -31,6 +31,8 @@ class Code(StrEnum):
     TOO_MANY_BATCHES = "too-many-batches"
     TOO_MANY_BAD_ROWS = "too-many-bad-rows"
     INVALID_VALUE = "invalid-value"
+    PLACEHOLDER_VALUE = "placeholder-value"
+    DAMAGED_BY_SPREADSHEET = "damaged-by-spreadsheet"
     HASH_NOT_BASE64 = "hash-not-base64"
     HASH_TRUNCATED = "hash-truncated"
     HASH_CORRUPT = "hash-corrupt"
@@ -39,7 +41,9 @@ class Code(StrEnum):
     HASH_PADDED = "hash-padded"
     HASH_NAMES_OTHER_MODEL = "hash-names-other-model"
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
+    PRODUCT_KEY_FORMAT = "product-key-format"
     DUPLICATE_DEVICE = "duplicate-device"
+    GUESSED_COLUMNS = "guessed-columns"
     IGNORED_COLUMN = "ignored-column"
     IGNORED_ROW = "ignored-row"
 
@@ -52,7 +56,9 @@ WARNINGS = frozenset(
         Code.HASH_UNVERIFIED,
         Code.HASH_PADDED,
         Code.HASH_NAMES_OTHER_MODEL,
+        Code.PRODUCT_KEY_FORMAT,
         Code.DUPLICATE_DEVICE,
+        Code.GUESSED_COLUMNS,
         Code.IGNORED_COLUMN,
         Code.IGNORED_ROW,
     }

@@ -3,13 +3,13 @@
 from collections.abc import Generator, Iterable
 
 from shared.manifest.csv_format import read_csv
-from shared.manifest.device import Row
+from shared.manifest.device import PlainRows, Row
 from shared.manifest.findings import Code, Finding, Refused
 from shared.manifest.json_format import Heading, read_json
 from shared.manifest.text import open_text
 
 
-def read_rows(chunks: Iterable[bytes]) -> Generator[Row | Finding | Heading]:
+def read_rows(chunks: Iterable[bytes]) -> Generator[Row | PlainRows | Finding | Heading]:
     """What the manifest holds, row by row, in its own order. Raises Refused where it is no manifest."""
     try:
         text, beginning = open_text(chunks)

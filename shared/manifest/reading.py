@@ -8,27 +8,27 @@ its devices. So a row's verdict is asked of the Manifest when all of it was read
 
 from __future__ import annotations
 
-import marshal
-import tempfile
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import astuple, dataclass, replace
-from hashlib import blake2b, sha256
-from operator import itemgetter
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import compress
 from types import TracebackType
 from typing import Self
 
-from shared.manifest.checks import HashCheck, examine
+from shared.manifest.checks import HashCheck, examine, is_proved
 from shared.manifest.destination import LONGEST_BATCH_ID, Destination
-from shared.manifest.device import FIELDS, Device, Row
+from shared.manifest.device import Device, PlainRows, Row
 from shared.manifest.findings import Code, Finding, Refused, quote
 from shared.manifest.formats import read_rows
 from shared.manifest.json_format import Heading
+from shared.manifest.row_store import RowStore
+from shared.manifest.twins import Twins
 
 FINDINGS_KEPT = 1_000
-_IN_MEMORY = 8 * 1024 * 1024
+_GOOD, _BAD, _LEFT_OUT = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +108,20 @@ class Manifest:
         self.destination = destination
         self.rules = rules
         self.sha256 = ""
-        self.rows = 0
         self.devices = 0
         self.of_file: list[Finding] = []  # what no row's verdict holds
-        self._first_errors: list[tuple[int, Finding]] = []
-        self._first_warnings: list[tuple[int, Finding]] = []
+        self._first_errors: list[Finding] = []
+        self._first_warnings: list[Finding] = []
         self.finding_counts: Counter[str] = Counter()
         self.errors = 0
         self.refusal: Finding | None = None
         self.batches: dict[str, int] = {}
         self._heading = Heading()
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the manifest
-        self._offsets = array("Q")
+        self._rows = RowStore()
+        self._twins = Twins()
         self._tags: dict[str, int] = {}
-        self._tag_names: list[str] = []
         self._tag_of = array("L")
-        self._bad = bytearray()  # per row: 0 good, 1 bad, 2 left out as a twin
-        self._seen: dict[bytes, int] = {}
-        self._later: defaultdict[int, list[Finding]] = defaultdict(list)
+        self._fates = bytearray()  # per row: _GOOD, _BAD, or _LEFT_OUT as a twin
         self._batch_of_tag: list[str | Finding] = []
 
     def __enter__(self) -> Self:
@@ -134,13 +130,17 @@ class Manifest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._rows.close()
+
+    @property
+    def rows(self) -> int:
+        return len(self._fates)
 
     @property
     def findings(self) -> list[Finding]:
-        """The first 1,000, as they were found; warnings only as far as they leave room for errors."""
+        """The first 1,000, in the manifest's order; warnings only as far as they leave room for errors."""
         warnings = self._first_warnings[: FINDINGS_KEPT - len(self._first_errors)]
-        return [finding for _, finding in sorted([*self._first_errors, *warnings], key=itemgetter(0))]
+        return sorted([*self._first_errors, *warnings], key=lambda f: f.row or 0)
 
     @property
     def is_accepted(self) -> bool:
@@ -148,9 +148,11 @@ class Manifest:
 
     # While reading
 
-    def add(self, item: Row | Finding | Heading) -> None:
+    def add(self, item: Row | PlainRows | Finding | Heading) -> None:
         if isinstance(item, Row):
             self._add_row(item)
+        elif isinstance(item, PlainRows):
+            self._add_plain(item)
         elif isinstance(item, Heading):
             self._heading = item
         else:
@@ -174,58 +176,47 @@ class Manifest:
                 f"The file has more than {self.rules.max_devices:,} devices. Send it in parts.",
                 row.number,
             )
-        index = self.rows
-        row, findings = examine(row, self.rules.hash_check)
-        tag = row.group_tag[: LONGEST_BATCH_ID + 1]  # longer ones are invalid, and would be kept in memory
-        if not self.destination.is_customer(row.customer_id):
+        device, findings = examine(row, self.rules.hash_check)
+        if row.customer_id and not self.destination.is_customer(row.customer_id):
             findings.append(_mismatch(row.customer_id, row.number))
-        twin = self._twin(row, index) if row.device.is_identified else None
         for finding in findings:
             self._note(finding)
-        if twin is not None:
-            findings.append(twin)
-            self._note(twin)
-        self._bad.append(
-            1 if any(f.is_error for f in findings) else 2 if twin is not None else 0,
+        is_bad = any(f.is_error for f in findings)
+        tag = row.group_tag[: LONGEST_BATCH_ID + 1]  # longer ones are invalid, and would be kept in memory
+        self._twins.add(row.number, device)
+        self._tag_of.append(self._tags.setdefault(tag, len(self._tags)))
+        self._fates.append(_BAD if is_bad else _GOOD)
+        self._rows.append(row.number, row.device if is_bad else device, findings)
+
+    def _add_plain(self, plain: PlainRows) -> None:
+        """The same for many rows, of which there is nothing to say; each step goes over all of them at once."""
+        tags = plain.group_tags
+        if not self._is_plain(plain):
+            for row in plain.rows():
+                self._add_row(row)
+            return
+        for tag in dict.fromkeys(tags):
+            self._tags.setdefault(tag, len(self._tags))
+        self._twins.add_plain(plain)
+        self._tag_of.extend(map(self._tags.__getitem__, tags))
+        self._fates.extend(bytes(len(tags)))
+        self._rows.append_plain(plain.first, plain.devices)
+
+    def _is_plain(self, plain: PlainRows) -> bool:
+        """Whether nothing needs saying by the destination, the limits and the hashes either."""
+        return (
+            self.rows + len(plain.devices) <= self.rules.max_devices
+            and len(max(plain.group_tags, key=len)) <= LONGEST_BATCH_ID
+            and all(map(self.destination.is_customer, set(plain.customer_ids)))
+            and (not plain.hold_hashes or (self.rules.hash_check != "off" and all(map(is_proved, plain.devices))))
         )
-        self._offsets.append(self._file.tell())
-        if tag not in self._tags:
-            self._tags[tag] = len(self._tags)
-            self._tag_names.append(tag)
-        self._tag_of.append(self._tags[tag])
-        marshal.dump((row.number, astuple(row.device), [_packed(f) for f in findings]), self._file)
-        self.rows += 1
-
-    def _twin(self, row: Row, index: int) -> Finding | None:
-        """The finding that an earlier row is this device's, if there is one. Marks that row where the two disagree."""
-        whole = _digest("", *astuple(row.device), row.group_tag)
-        if (first := self._seen.setdefault(whole, index)) != index:
-            number = self._row_number(first)
-            message = f"The same device stands in row {number}; this row was left out."
-            return Finding(Code.DUPLICATE_DEVICE, message, row.number)
-        for field in ("serial_number", "product_key", "hardware_hash"):
-            value = getattr(row.device, field)
-            if not value:
-                continue
-            first = self._seen.setdefault(_digest(field, value), index)
-            if first != index:
-                number = self._row_number(first)
-                self._condemn(first, _conflict(field, value, number, row.number))
-                return _conflict(field, value, row.number, number)
-        return None
-
-    def _condemn(self, index: int, finding: Finding) -> None:
-        if not any(f.column == finding.column for f in self._later[index]):
-            self._later[index].append(finding)
-            self._note(finding)
-        self._bad[index] = 1
 
     def _note(self, finding: Finding) -> None:
         self.finding_counts[str(finding.code)] += 1
         self.errors += finding.is_error
         kept = self._first_errors if finding.is_error else self._first_warnings
         if len(kept) < FINDINGS_KEPT:
-            kept.append((self.finding_counts.total(), finding))
+            kept.append(finding)
 
     # When all was read
 
@@ -235,14 +226,26 @@ class Manifest:
             raise Refused(Code.EMPTY_MANIFEST, "The file holds no device: no row has a value in a column we know.")
         if not self.destination.is_customer(self._heading.customer_id):
             raise Refused(Code.CUSTOMER_MISMATCH, _mismatch(self._heading.customer_id).message, column="CustomerId")
+        self._settle_twins()
         self._settle_batches()
-        bad = sum(b == 1 for b in self._bad)
+        bad = self._fates.count(_BAD)
         if bad * 100 > self.rows * self.rules.bad_rows_allowed or not self.devices:
             self._refuse_for_bad_rows(bad)
 
+    def _settle_twins(self) -> None:
+        tags = list(self._tags)
+        self._twins.settle((device, tags[tag]) for (_, device, _), tag in zip(self._rows, self._tag_of, strict=True))
+        if not self._twins.found:
+            return
+        for index, (_, device, _) in enumerate(self._rows):
+            if index in self._twins.found:
+                finding = self._twins.finding(index, device)
+                self._note(finding)
+                self._fates[index] = _BAD if finding.is_error else self._fates[index] or _LEFT_OUT
+
     def _settle_batches(self) -> None:
         spelling: dict[str, str] = {}
-        for tag in self._tag_names:
+        for tag in self._tags:
             batch = self.destination.batch(self._heading.batch_id, tag)
             if isinstance(batch, str):
                 batch = spelling.setdefault(batch.casefold(), batch)
@@ -252,18 +255,25 @@ class Manifest:
                 Code.TOO_MANY_BATCHES,
                 f"The rows name {len(spelling)} batches; at most {self.rules.max_batches} are taken from one file.",
             )
-        for index in range(self.rows):
-            batch = self._batch_of_tag[self._tag_of[index]]
-            if isinstance(batch, Finding):
-                self._bad[index] = 1
-                self._note(replace(batch, row=self._row_number(index)))
-            elif not self._bad[index]:
-                self.batches[batch] = self.batches.get(batch, 0) + 1
-        self.devices = sum(self.batches.values())
+        self._hold_back_rows_without_batch()
+        good = Counter(compress(self._tag_of, (fate == _GOOD for fate in self._fates)))
+        for tag_number, count in good.items():
+            batch = str(self._batch_of_tag[tag_number])
+            self.batches[batch] = self.batches.get(batch, 0) + count
+        self.devices = good.total()
+
+    def _hold_back_rows_without_batch(self) -> None:
+        without = {n: batch for n, batch in enumerate(self._batch_of_tag) if isinstance(batch, Finding)}
+        if not without:
+            return
+        for index, tag_number in enumerate(self._tag_of):
+            if finding := without.get(tag_number):
+                self._fates[index] = _BAD
+                self._note(replace(finding, row=self._twins.row_number(index)))
 
     def _refuse_for_bad_rows(self, bad: int) -> None:
         codes = self._codes_of_all_bad_rows()
-        of_bad_rows = (f for i, v in enumerate(self.verdicts()) if self._bad[i] == 1 for f in v.findings)
+        of_bad_rows = (f for i, v in enumerate(self.verdicts()) if self._fates[i] == _BAD for f in v.findings)
         first = next((f for f in of_bad_rows if f.code in codes), None) if codes else None
         code = first.code if first else Code.TOO_MANY_BAD_ROWS
         why = f"All of them: {first.message}" if first else "The findings say why, row by row."
@@ -278,7 +288,7 @@ class Manifest:
     def _codes_of_all_bad_rows(self) -> set[Code]:
         codes: set[Code] | None = None
         for index, verdict in enumerate(self.verdicts()):
-            if self._bad[index] == 1:
+            if self._fates[index] == _BAD:
                 mine = {f.code for f in verdict.findings if f.is_error}
                 codes = mine if codes is None else codes & mine
                 if not codes:
@@ -287,57 +297,26 @@ class Manifest:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Every row in the manifest's order, with all that was found of it."""
-        for index in range(len(self._offsets)):
-            yield self._verdict(index)
+        tags = list(self._tags)
+        for index, (number, device, findings) in enumerate(self._rows):
+            if index in self._twins.found:
+                findings.append(self._twins.finding(index, device))
+            tag_number = self._tag_of[index]
+            batch = self._batch_of_tag[tag_number] if self._batch_of_tag else tags[tag_number]
+            if isinstance(batch, Finding):
+                findings.append(replace(batch, row=number))
+                batch = tags[tag_number]
+            goes = self.is_accepted and self._fates[index] == _GOOD
+            yield Verdict(number, device, batch, tuple(findings), goes)
 
     def devices_of(self, batch_id: str) -> Iterator[tuple[int, Device]]:
         """Row number and device of each row that goes into `batch_id`, in the manifest's order."""
         mine = {i for i, batch in enumerate(self._batch_of_tag) if batch == batch_id}
-        for index in range(len(self._offsets)):
-            if self._tag_of[index] in mine and not self._bad[index]:
-                number, device, _ = self._load(index)
-                yield number, device
-
-    def _verdict(self, index: int) -> Verdict:
-        number, device, findings = self._load(index)
-        findings += self._later.get(index, [])
-        tag = self._tag_of[index]
-        batch = self._batch_of_tag[tag] if self._batch_of_tag else self._tag_names[tag]
-        if isinstance(batch, Finding):
-            findings.append(replace(batch, row=number))
-            batch = self._tag_names[tag]
-        return Verdict(number, device, batch, tuple(findings), goes=self.is_accepted and not self._bad[index])
-
-    def _row_number(self, index: int) -> int:
-        return self._load(index)[0]
-
-    def _load(self, index: int) -> tuple[int, Device, list[Finding]]:
-        end = self._file.tell()
-        self._file.seek(self._offsets[index])
-        number, values, findings = marshal.load(self._file)  # noqa: S302 - we wrote it
-        self._file.seek(end)
-        return number, Device(*values), [Finding(Code(c), m, number, column, s) for c, m, column, s in findings]
-
-
-def _packed(finding: Finding) -> tuple[str, str, str, bool]:
-    return str(finding.code), finding.message, finding.column, finding.strict
-
-
-def _digest(*values: str) -> bytes:
-    return blake2b("\0".join(values).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+        going = (fate == _GOOD and tag in mine for fate, tag in zip(self._fates, self._tag_of, strict=True))
+        for number, device, _ in compress(self._rows, going):
+            yield number, device
 
 
 def _mismatch(claimed: str, row: int | None = None) -> Finding:
     message = f"{quote(claimed)} is not the customer whose folder the file was dropped into."
     return Finding(Code.CUSTOMER_MISMATCH, message, row)
-
-
-def _conflict(field: str, value: str, row: int, other: int) -> Finding:
-    what = FIELDS[field]
-    return Finding(
-        Code.CONFLICTING_DUPLICATE,
-        f"Row {other} has the same {what}{'' if field == 'hardware_hash' else ' ' + quote(value)} but differs "
-        "elsewhere. Keep the right one of the two.",
-        row,
-        what,
-    )

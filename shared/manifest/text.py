@@ -39,7 +39,7 @@ def open_text(chunks: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
     encoding = next((e for mark, e in _ENCODING_OF_MARK.items() if start.startswith(mark)), "utf-8")
     beginning = start[:_LOOK_AHEAD].decode(encoding, errors="ignore").lstrip()[:16]
     stream = io.BufferedReader(_Chunks(chain([start], chunks)))
-    return io.TextIOWrapper(stream, encoding=encoding, errors="strict", newline=""), beginning
+    return io.TextIOWrapper(stream, encoding=encoding, errors="strict", newline="\n"), beginning
 
 
 class _Chunks(io.RawIOBase):

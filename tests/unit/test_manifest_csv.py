@@ -1,11 +1,14 @@
 """Manifests as separated values: encodings, separators, columns, row numbers, and what is left out."""
 
+from collections.abc import Sequence
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local.examples import hardware_hash
 from shared.manifest import Device
-from tests.unit.builders import CUSTOMER, HEADER, NAMES, csv_of, devices, found, read, reason, said
+from tests.unit.builders import CUSTOMER, HEADER, NAMES, csv_of, device_lists, devices, found, read, reason, said
 
 HEADER_NAMES = {
     "serial_number": ["Device Serial Number", "serial number", "SerialNumber", "SERIAL", "Serial_Number"],
@@ -14,13 +17,6 @@ HEADER_NAMES = {
     "manufacturer": ["Manufacturer name", "MANUFACTURER", "oemManufacturerName", "Make"],
     "model": ["Device model", "Device Model", "Model", "Model Name", "modelName"],
 }
-value = st.text(st.characters(exclude_categories=["C", "Z"]) | st.sampled_from(' ,;"'), max_size=12).map(str.strip)
-device_lists = st.lists(
-    st.builds(Device, value.filter(bool), value.filter(bool), st.just(""), value, value),
-    min_size=1,
-    max_size=5,
-    unique_by=(lambda d: d.serial_number, lambda d: d.product_key),
-).filter(lambda ds: all(v.isprintable() for d in ds for v in (d.serial_number, d.product_key, d.manufacturer, d.model)))
 columns = st.permutations(NAMES).flatmap(
     lambda order: st.tuples(*(st.tuples(st.just(f), st.sampled_from(HEADER_NAMES[f])) for f in order))
 )
@@ -28,7 +24,7 @@ columns = st.permutations(NAMES).flatmap(
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le"])
-@given(expected=device_lists, columns=columns)
+@given(expected=device_lists(), columns=columns)
 def test_written_devices_read_back(
     encoding: str, separator: str, expected: list[Device], columns: list[tuple[str, str]]
 ) -> None:
@@ -100,7 +96,7 @@ def test_short_rows_and_empty_fields_beyond_are_no_fault() -> None:
 
 def test_columns_that_mean_nothing_are_ignored_aloud() -> None:
     """An order number is no group tag: its column is left out with a warning, and a nameless one without."""
-    manifest = read("Product ID,Order ID,,Assigned User\n1,77,x,me\n")
+    manifest = read("Product ID,Order ID,,Assigned User\n3312345678901,77,x,me\n")
     assert found(manifest) == [(1, "ignored-column"), (1, "ignored-column")]
     assert [f.column for f in manifest.findings] == ["Order ID", "Assigned User"]
     assert list(manifest.batches) == ["Standard"]
@@ -166,3 +162,65 @@ def test_a_comma_too_many_does_not_make_a_group_tag() -> None:
     """A tag cannot be undone: a row wider than a header with tags is bad, even where nothing stands beyond."""
     manifest = read("Serial,Manufacturer,Model,Group Tag\nS1,HP,EliteBook 840, 14 inch,\n")
     assert found(manifest) == [(2, "ragged-row")]
+
+
+PROVED = hardware_hash("S-1", "Contoso", "Slate")
+SERIALS = ["S-1", "S-2", "None", "0", "000-0", "1E+05", "#N/A", "<a>", "a\u200bb", "x" * 130, "x" * 600, "é"]
+PRODUCT_KEYS = ["3312345678902", "0" * 13, "1234567890123x", "٣" * 13, "Windows 11", "Product ID"]
+MAKERS = ["Slate", "Model", "PKID", "x" * 200, "a\u200bb", "#N/A", "None"]
+
+
+def mostly(usual: Sequence[str], odd: Sequence[str]) -> st.SearchStrategy[str]:
+    return st.integers(0, 9).flatmap(lambda n: st.sampled_from(odd if n == 0 else usual))
+
+
+odd_rows = st.lists(
+    st.tuples(
+        *(mostly(["S-1", "S-2"], SERIALS), mostly(["", "3312345678901"], PRODUCT_KEYS)),
+        *(mostly(["", PROVED], [PROVED[:-4], "None"]), mostly(["Contoso"], MAKERS), mostly(["Slate"], MAKERS)),
+        mostly([""], ["Kiosk", "t" * 300]),
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+@pytest.mark.parametrize("hash_check", ["verify", "off"])
+@settings(max_examples=500)
+@given(rows=odd_rows)
+def test_a_row_is_read_the_same_in_a_block_and_alone(rows: list[tuple[str, ...]], hash_check: str) -> None:
+    """What is told of many rows at once is what would be told of each."""
+    header = f"{HEADER},Group Tag,Note\n"
+    together = header + "".join(",".join(row) + ",x\n" for row in rows)
+    singly = header + "".join(",".join(row) + ',"x"\n' for row in rows)
+    plain, examined = (read(t, bad_rows_allowed=100, hash_check=hash_check) for t in (together, singly))
+    assert list(plain.verdicts()) == list(examined.verdicts())
+    assert (plain.findings, plain.batches, plain.refusal) == (examined.findings, examined.batches, examined.refusal)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("shift", range(4))
+def test_lines_are_whole_wherever_a_block_ends(end: str, shift: int) -> None:
+    """A line, and the two characters of its end, may lie on both sides."""
+    rows = end.join(f"{n:0{9 + shift}d},M,N" for n in range(1, 14_000))
+    manifest = read(f"Serial,Make,Model{end}{rows}{end}", hash_check="off")
+    assert [(v.row, int(v.device.serial_number)) for v in manifest.verdicts()] == [(n + 1, n) for n in range(1, 14_000)]
+
+
+def test_twins_are_found_across_blocks() -> None:
+    """However far apart, and whether their rows were plain or not."""
+    rows = [f"S-{n},M,N" for n in range(5_000)]
+    manifest = read("Serial,Make,Model\n" + "\n".join([*rows, '"S-0",M,N', "S-4999,M,O"]), bad_rows_allowed=1)
+    assert found(manifest) == [
+        (5001, "conflicting-duplicate"),
+        (5002, "duplicate-device"),
+        (5003, "conflicting-duplicate"),
+    ]
+    assert manifest.devices == 4_999
+
+
+def test_blank_lines_without_end_cost_little() -> None:
+    """A million of them before the header, and after."""
+    assert devices(read("\n" * 1_000_000 + "PKID\n" + "\r" * 1_000_000 + "3312345678901")) == [
+        Device("", "3312345678901")
+    ]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.manifest import Device
-from tests.unit.builders import CUSTOMER, NAMES, devices, found, json_of, read, reason, said
-from tests.unit.test_manifest_csv import device_lists
+from tests.unit.builders import CUSTOMER, NAMES, device_lists, devices, found, json_of, read, reason, said
 
 PASCAL = ("SerialNumber", "ProductKey", "HardwareHash", "OemManufacturerName", "ModelName")
 CAMEL = tuple(n[0].lower() + n[1:] for n in PASCAL)
@@ -16,7 +15,7 @@ CAMEL = tuple(n[0].lower() + n[1:] for n in PASCAL)
 
 @pytest.mark.parametrize("bare", [False, True], ids=["request", "array"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@given(expected=device_lists, names=st.sampled_from([PASCAL, CAMEL]), ascii_only=st.booleans())
+@given(expected=device_lists(), names=st.sampled_from([PASCAL, CAMEL]), ascii_only=st.booleans())
 def test_written_devices_read_back(
     encoding: str, bare: bool, expected: list[Device], names: tuple[str, ...], ascii_only: bool
 ) -> None:

@@ -127,7 +127,7 @@ def test_csv_of_a_rejected_manifest_accepts_no_row() -> None:
 def test_formula_is_escaped_in_the_report_and_not_in_the_file_to_resend(cell: str) -> None:
     """A cell that a spreadsheet would run is made text in the report; the rows to resend are exactly as sent."""
     data = f"{HEADER},Group Tag\n{cell},,,{cell},,{cell}\n,1,,,,\n"
-    (bad,) = (r for r in csv_report(data, bad_rows_allowed=50) if r["row"] == "2")
+    bad, *_ = (r for r in csv_report(data, bad_rows_allowed=50) if r["row"] == "2")
     assert (bad["serial"], bad["manufacturer"], bad["batch"]) == (f"'{cell}",) * 3
     (again,) = rows_of(resend(data, bad_rows_allowed=50))
     assert [again[c] for c in ("Device Serial Number", "Manufacturer name", "Group Tag")] == [cell] * 3

@@ -1,0 +1,78 @@
+"""The lines of a text, a block at a time: counted as a text editor counts them, and none longer than it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+from shared.manifest.findings import Code, Refused
+
+LONGEST_LINE = 131_072  # also the csv module's own bound for one field
+_BLOCK = 65_536  # characters
+_CTRL_Z = "\x1a"  # what old programs write where a file ends
+
+
+class Lines:
+    """LF, CRLF and CR all end a line, in any mixture. `number` is that of the last line that was taken."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._block: list[str] = []
+        self._at = 0
+        self._rest = ""  # of a line that goes on in the next block
+        self._ended = False
+        self.number = 0
+
+    def block(self) -> list[str]:
+        """The lines that come next, without their ends and not yet taken; none at the end."""
+        if self._at:
+            self._block, self._at = self._block[self._at :], 0
+        while not self._block and not self._ended:
+            self._fill()
+        return self._block
+
+    def skip(self, count: int) -> None:
+        """Take so many lines of the block."""
+        self._at += count
+        self.number += count
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._at == len(self._block) and not self.block():
+            raise StopIteration
+        line = self._block[self._at]
+        self.skip(1)
+        return line
+
+    def _fill(self) -> None:
+        piece = self._text.read(_BLOCK)
+        self._ended = not piece
+        whole = self._rest + piece
+        lines = whole.split("\n")
+        rest = lines.pop()
+        # A CR at the very end may be half of a CRLF.
+        whole_of_rest = len(rest) if self._ended else rest.rfind("\r", 0, -1) + 1
+        if whole_of_rest:
+            lines.append(rest[:whole_of_rest])
+        self._rest = rest[whole_of_rest:]
+        if "\r" in whole:
+            lines = [line.removesuffix("\r") for line in lines]
+            if any("\r" in line for line in lines):
+                lines = [part for line in lines for part in line.split("\r")]
+        if _CTRL_Z in whole:
+            lines = [line.strip(_CTRL_Z) for line in lines]
+        self._refuse_binary(whole)
+        self._refuse_endless([*lines, self._rest])
+        self._block = lines
+
+    def _refuse_binary(self, piece: str) -> None:
+        if "\0" in piece:
+            number = self.number + piece[: piece.index("\0")].count("\n") + 1
+            raise Refused(Code.UNREADABLE_TEXT, "The line holds zero bytes: this is no text file.", number)
+
+    def _refuse_endless(self, lines: list[str]) -> None:
+        if len(max(lines, key=len)) > LONGEST_LINE:
+            number = self.number + next(n for n, line in enumerate(lines, 1) if len(line) > LONGEST_LINE)
+            raise Refused(Code.NOT_A_MANIFEST, f"The line is longer than {LONGEST_LINE:,} characters.", number)
