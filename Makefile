@@ -33,8 +33,12 @@ check: setup
 soak: setup
 	@$(BIN)/python -m tests.soak
 
-bench: setup
-	@echo "no benchmarks yet"
+bench: setup .venv/.with-bench
+	@$(BIN)/python -m bench
+
+.venv/.with-bench: bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 format: setup
 	$(BIN)/ruff format .
@@ -42,8 +46,10 @@ format: setup
 
 # Pins everything anew, without naming an index.
 lock: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.13 --no-emit-index-url --no-header requirements.in -o requirements.txt
 	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.13 --no-emit-index-url --no-header requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.13 --no-emit-index-url --no-header bench/requirements.in -o bench/requirements.txt
 
 clean:
 	rm -rf .venv .local-cloud local/npm/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHMARKS = ("load",)
+BENCHMARKS = ("reading", "cold_start", "memory", "load")
 
 
 def main(names: list[str]) -> int:

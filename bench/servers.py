@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,8 +23,8 @@ class Servers:
     environment: dict[str, str]
     _pipe: Connection
 
-    def drop(self, name: str, data: bytes) -> str:
-        """Drop a manifest as a supplier does; returns its path."""
+    def drop(self, name: str, data: bytes | Callable[[], bytes]) -> str:
+        """Drop a manifest as a supplier does, made there if it is a function; returns its path."""
         self._ask("drop", name, data)
         return f"contoso/{name}"
 
@@ -71,7 +71,7 @@ def _serve(pipe: Connection, latency: float) -> None:
         while True:
             match pipe.recv():
                 case ("drop", name, data):
-                    cloud.drop(f"contoso/{name}", data)
+                    cloud.drop(f"contoso/{name}", data() if callable(data) else data)
                     pipe.send(None)
                 case ("calls",):
                     pipe.send({name: len(server.requests) for name, server in named.items()})

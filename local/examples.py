@@ -10,6 +10,8 @@ from hashlib import sha256
 
 _HASH_BYTES = 3000
 _SERIAL, _MANUFACTURER, _MODEL, _PRODUCT_KEY = 14, 16, 17, 24
+# Kind and length of the records without text that real hashes hold, before the others and after them.
+_BEFORE, _AFTER = {1: 28, 2: 44, 8: 14, 12: 20}, {25: 304}
 
 
 def hardware_hash(serial: str, manufacturer: str, model: str, product_key: str = "", seed: int = 0) -> str:
@@ -18,15 +20,18 @@ def hardware_hash(serial: str, manufacturer: str, model: str, product_key: str =
     The layout is that of `reference/manifests.md`: `OA`, the length, records, `CS`, 36 and the SHA-256 of all before.
     """
     filler = random.Random(f"{serial}{seed}")  # noqa: S311 - the same device gets the same hash in each run
-    records = struct.pack("<HH", 1, 28) + filler.randbytes(24)
-    strings = {_SERIAL: serial, _MANUFACTURER: manufacturer, _MODEL: model, _PRODUCT_KEY: product_key}
-    for kind, value in strings.items():
-        data = value.encode() + b"\0" if value else b""
-        records += struct.pack("<HH", kind, 4 + len(data)) + data if data else b""
-    records += struct.pack("<HH", 25, 4 + 1200) + filler.randbytes(1200)
-    body = b"OA" + struct.pack("<H", 4 + len(records)) + records
+    strings = {_SERIAL: serial, 15: "Contoso Firmware", _MANUFACTURER: manufacturer, _MODEL: model}
+    strings |= {18: "SKU", 19: "Family", _PRODUCT_KEY: product_key}
+    records = [_record(kind, filler.randbytes(length - 4)) for kind, length in _BEFORE.items()]
+    records += [_record(kind, value.encode() + b"\0") for kind, value in strings.items() if value]
+    records += [_record(kind, filler.randbytes(length - 4)) for kind, length in _AFTER.items()]
+    body = b"OA" + struct.pack("<H", 4 + sum(map(len, records))) + b"".join(records)
     whole = body + b"CS" + struct.pack("<H", 36) + sha256(body).digest()
     return base64.b64encode(whole.ljust(_HASH_BYTES, b"\0")).decode()
+
+
+def _record(kind: int, data: bytes) -> bytes:
+    return struct.pack("<HH", kind, 4 + len(data)) + data
 
 
 def collector_csv(count: int = 3) -> bytes:

@@ -53,7 +53,7 @@ class _Job:
     tracking_id: str
     customer: str
     devices: list[dict[str, Any]]
-    known: frozenset[str]  # devices the customer had before this job
+    known: frozenset[str]  # those of its devices that the customer had before
     started: float
     polls: int = 0
 
@@ -75,6 +75,7 @@ class PartnerCenterSimulator(Simulator):
         self.device_errors: dict[str, str] = {}  # by serial number, product key or hash: "808"
         self._claims_of = claims_of
         self._batches: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self._known: dict[str, set[str]] = {}  # devices by customer
         self._jobs: dict[str, _Job] = {}
         self._answered: dict[tuple[str, str], str] = {}  # request id and path → tracking id
         self._window: tuple[float, int] = (-math.inf, 0)
@@ -96,6 +97,7 @@ class PartnerCenterSimulator(Simulator):
         """A batch the customer has from earlier."""
         with self.lock:
             self._batches.setdefault(customer.lower(), {})[batch] = list(devices or [])
+            self._known.setdefault(customer.lower(), set()).update(map(_identity, devices or []))
 
     def posts(self) -> list[ReceivedRequest]:
         with self.lock:
@@ -150,9 +152,10 @@ class PartnerCenterSimulator(Simulator):
 
     def _take(self, request: ReceivedRequest, customer: str, batch: str, devices: list[dict[str, Any]]) -> Reply:
         batches = self._batches.setdefault(customer.lower(), {})
-        known = frozenset(_identity(device) for there in batches.values() for device in there)
         batches.setdefault(batch, []).extend(devices)
-        job = _Job(str(uuid.uuid4()), customer.lower(), devices, known, time.monotonic())
+        known, sent = self._known.setdefault(customer.lower(), set()), set(map(_identity, devices))
+        job = _Job(str(uuid.uuid4()), customer.lower(), devices, frozenset(sent & known), time.monotonic())
+        known |= sent
         self._jobs[job.tracking_id] = job
         if request_id := request.headers.get("MS-RequestId"):
             self._answered[request_id.lower(), request.path.lower()] = job.tracking_id

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import uuid4
@@ -18,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "Autopilot Drop"
 LONGEST_LOCATION = 2_048
+_PIECE = 64 * 1024
 # The archived SDK waits three minutes for an answer; a batch of 500 hashes is 2 MB to send.
 TIMEOUT = httpx.Timeout(180.0, connect=10.0, write=60.0, pool=10.0)
 LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=16)
@@ -82,10 +85,12 @@ class PartnerCenter:
             "MS-PartnerCenter-Application": APPLICATION,
         }
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
         url = f"{self._base_url}/v1/{path}"
         try:
-            response = self._http.request(method, url, content=body, headers=headers, auth=self._auth)
+            with closing(_InPieces(body or b"")) as pieces:
+                content = None if body is None else pieces
+                response = self._http.request(method, url, content=content, headers=headers, auth=self._auth)
         except httpx.RequestError as error:
             raise NobodysFault(f"No answer from Partner Center: {type(error).__name__} {error}") from error
         logger.info(
@@ -99,3 +104,19 @@ class PartnerCenter:
         )
         raise_for_refusal(response, appending=appending, request_id=request_id, correlation_id=correlation_id)
         return response, correlation_id
+
+
+class _InPieces:
+    """A body, sent piece by piece: the transport copies what is left of a piece for each TLS record that it fills.
+
+    Closed, it lets go of the body: a response and its stream hold each other, and so the request, for a long time.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._body[at : at + _PIECE] for at in range(0, len(self._body), _PIECE))
+
+    def close(self) -> None:
+        self._body = b""
