@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 from azure.core.exceptions import AzureError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.alerts import Alerts
 from shared.faults import Fault, OperatorsFault
-from shared.manifest import Customers
+from shared.manifest import Customer, Customers
 from shared.settings import SettingsError
 from shared.storage import fault_of
 
@@ -25,6 +28,45 @@ logger = logging.getLogger(__name__)
 _MAX_AGE = 60.0  # seconds
 _MEANWHILE = "Correct it; until then its last good copy serves, and manifests wait where there is none."
 _BLOB = re.compile(r"([a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9])/(.+)")
+_ANY_CUSTOMER = "*"
+_NOBODY = UUID(int=0)
+
+
+class _Terms(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    batch_id: str = Field("", alias="batchId")
+    batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
+    dry_run: bool = Field(False, alias="dryRun")
+
+
+class _Entry(_Terms):
+    customer_id: UUID = Field(alias="customerId")
+
+
+def _spelt_out(value: object) -> object:
+    return {"customerId": value} if isinstance(value, str) else value
+
+
+_Entries = TypeAdapter(dict[str, Annotated[_Entry, BeforeValidator(_spelt_out)]])
+
+
+def parse_customers(text: str) -> Customers:
+    """From the JSON of the setting CUSTOMERS. Raises ValueError, saying which entry is wrong and how."""
+    entries = json.loads(text)
+    if not isinstance(entries, dict):
+        raise ValueError('CUSTOMERS must be a JSON object like {"folder": "customer id"}')
+    if len({name.casefold() for name in entries}) < len(entries):
+        raise ValueError("two folders differ in letter case alone")
+    anyone = entries.pop(_ANY_CUSTOMER, None)
+    try:
+        return Customers(
+            {name: Customer(**e.model_dump()) for name, e in _Entries.validate_python(entries).items()},
+            None if anyone is None else Customer(_NOBODY, **_Terms.model_validate(anyone).model_dump()),
+        )
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ValueError("; ".join(faults)) from None
 
 
 def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> CustomersInSetting | CustomersInBlob:
@@ -32,7 +74,7 @@ def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> Cust
     if found := _BLOB.fullmatch(setting):
         return CustomersInBlob(blobs.get_blob_client(found[1], found[2]), alerts)
     try:
-        return CustomersInSetting(Customers.parse(setting))
+        return CustomersInSetting(parse_customers(setting))
     except ValueError as error:
         raise SettingsError(
             f"App settings: CUSTOMERS must be JSON, or container/blob of such JSON. As JSON: {error}"
@@ -92,7 +134,7 @@ class CustomersInBlob:
     def _read(self) -> Customers:
         where = f"CUSTOMERS, the blob {self._blob.container_name}/{self._blob.blob_name}"
         try:
-            return Customers.parse(self._blob.download_blob().readall().decode("utf-8-sig"))
+            return parse_customers(self._blob.download_blob().readall().decode("utf-8-sig"))
         except AzureError as error:
             fault = fault_of(error)
             if not isinstance(fault, OperatorsFault):

@@ -6,78 +6,38 @@ It is therefore never invented here, neither from a file's name nor from a GUID.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass, field, replace
 from uuid import UUID
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.manifest.findings import Code, Finding, Refused, in_words, quote
 
 LONGEST_BATCH_ID = 256
-ANY_CUSTOMER = "*"
 _BATCH_FOLDER = "batch="
 WAYS_TO_NAME_A_BATCH = (
     f"a Group Tag column, “BatchId” in JSON, a folder named “{_BATCH_FOLDER}TAG” on the path, or the metadata “batchid”"
 )
 
 
-class Customer(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Customer:
     """What the setting CUSTOMERS says of one customer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    customer_id: UUID = Field(alias="customerId")
-    batch_id: str = Field("", alias="batchId")
-    batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
-    dry_run: bool = Field(False, alias="dryRun")
-
-
-class _AnyCustomer(BaseModel):
-    """The entry "*": how to treat a customer that has no entry of its own."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    batch_id: str = Field("", alias="batchId")
-    batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
-    dry_run: bool = Field(False, alias="dryRun")
-
-
-def _spelt_out(value: object) -> object:
-    return {"customerId": value} if isinstance(value, str) else value
-
-
-_Entries = TypeAdapter(dict[str, Annotated[Customer, BeforeValidator(_spelt_out)]])
+    customer_id: UUID
+    batch_id: str = ""
+    batch_ids: tuple[str, ...] | None = None
+    dry_run: bool = False
 
 
 class Customers:
     """Who may be served, found by folder name or by customer id, in any letter case."""
 
-    def __init__(self, entries: Mapping[str, Customer], anyone: _AnyCustomer | None = None) -> None:
+    def __init__(self, entries: Mapping[str, Customer], anyone: Customer | None = None) -> None:
+        """`anyone`: what holds for customers that have no entry of their own, whatever id it bears."""
         self._anyone = anyone
         self._by_name = {str(c.customer_id): c for c in entries.values()}
         self._by_name |= {name.casefold(): c for name, c in entries.items()}
-
-    @classmethod
-    def parse(cls, text: str) -> Customers:
-        """From the JSON of the setting CUSTOMERS. Raises ValueError, saying which entry is wrong and how."""
-        entries = json.loads(text)
-        if not isinstance(entries, dict):
-            raise ValueError('CUSTOMERS must be a JSON object like {"folder": "customer id"}')
-        if len({name.casefold() for name in entries}) < len(entries):
-            raise ValueError("two folders differ in letter case alone")
-        anyone = entries.pop(ANY_CUSTOMER, None)
-        try:
-            return cls(
-                _Entries.validate_python(entries),
-                None if anyone is None else _AnyCustomer.model_validate(anyone),
-            )
-        except ValidationError as error:
-            faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-            raise ValueError("; ".join(faults)) from None
 
     def find(self, folder: str) -> Customer | None:
         """The customer that drops into `folder`, or None if there is none."""
@@ -91,7 +51,7 @@ class Customers:
         known = self._by_name.get(str(customer_id))
         if known or self._anyone is None:
             return known
-        return Customer(customerId=customer_id, **self._anyone.model_dump(by_alias=True))
+        return replace(self._anyone, customer_id=customer_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from shared.manifest.findings import Code, Finding, Refused, in_words, quote, sh
 from shared.manifest.values import is_placeholder, is_product_id
 
 _COLUMNS = {**FIELDS, "group_tag": "Group Tag", "customer_id": "Customer ID"}
+_NAMING = {"serial_number", "product_key", "hardware_hash"}
 # None of these can hold a comma. In the others one may stand unquoted, and then it shifts what follows.
-_WITHOUT_SEPARATORS = {"serial_number", "product_key", "hardware_hash", "customer_id"}
+_WITHOUT_SEPARATORS = {*_NAMING, "customer_id"}
 _LONGEST_NAME = 64
 _HASH = re.compile(r"T0[E-H][A-Za-z0-9+/]{20,}={0,2}")  # "OA" in Base64
 _SERIAL = re.compile(r"(?=.*\d)\S{4,40}")
@@ -76,7 +77,8 @@ class Header:
         """Whether a row names columns, as where files were joined."""
         if max(map(len, values)) > _LONGEST_NAME or any(map(is_placeholder, filter(None, values))):
             return False
-        return count_known(values) > 1 or [value.casefold() for value in values] == self._names
+        fields = {field_of(value) for value in values if value} - {None}
+        return [value.casefold() for value in values] == self._names or (len(fields) > 1 and bool(fields & _NAMING))
 
     def row(self, number: int, values: list[str]) -> Row:
         """The row of these values; those beyond the last column are a fault where they may have been shifted there."""

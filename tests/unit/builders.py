@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.manifest import Code, Customers, Destination, Device, Manifest, Rules, find_destination, read_manifest
+from shared.customers import parse_customers
+from shared.manifest import Code, Destination, Device, Manifest, Rules, find_destination, read_manifest
 from shared.manifest.columns import field_of
 from shared.manifest.values import is_damaged, is_placeholder
 from shared.partner_center import Accepted
@@ -30,7 +31,7 @@ def destination(
     default_batch: str = "Standard",
     **of_customer: object,
 ) -> Destination:
-    customers = Customers.parse(json.dumps({"contoso": {"customerId": CUSTOMER, **of_customer}}))
+    customers = parse_customers(json.dumps({"contoso": {"customerId": CUSTOMER, **of_customer}}))
     return find_destination(path, metadata or {}, customers, default_batch)
 
 

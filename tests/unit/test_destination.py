@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from shared.manifest import Customers, Refused, find_destination
+from shared.customers import parse_customers
+from shared.manifest import Refused, find_destination
 from tests.unit.builders import CUSTOMER, destination, devices, json_of, read, reason, said
 
 OTHER = "47021739-3426-40bf-9601-61b4b6d7c793"
@@ -12,7 +13,7 @@ WAYS = ["document", "row", "folder", "metadata", "customer", "setting"]
 
 
 def find(path: str, entries: object) -> str:
-    return find_destination(path, {}, Customers.parse(json.dumps(entries))).customer_id
+    return find_destination(path, {}, parse_customers(json.dumps(entries))).customer_id
 
 
 @pytest.mark.parametrize("first", range(len(WAYS)), ids=WAYS)
@@ -95,7 +96,7 @@ def test_customer_is_found_by_folder_or_id_in_any_case(folder: str) -> None:
 def test_anyone_may_be_served() -> None:
     """With an entry "*", any customer id is a folder's name, and an entry of its own goes before."""
     entries = {"contoso": {"customerId": CUSTOMER, "batchId": "own"}, "*": {"batchId": "any"}}
-    customers = Customers.parse(json.dumps(entries))
+    customers = parse_customers(json.dumps(entries))
     found = [find_destination(f"{c}/list.csv", {}, customers) for c in (OTHER.upper(), CUSTOMER)]
     assert [(d.customer_id, d.default_batch) for d in found] == [(OTHER, "any"), (CUSTOMER, "own")]
 
@@ -131,4 +132,4 @@ def test_nobodys_folder(path: str, entries: object) -> None:
 def test_wrong_entry_is_named(setting: str, named: str) -> None:
     """A mistake in CUSTOMERS is said with the entry or member it is in."""
     with pytest.raises(ValueError, match=named):
-        Customers.parse(setting)
+        parse_customers(setting)
