@@ -372,16 +372,16 @@ class Intake:
         self, claim: Claim, state: State, duplicate_of: str | None = None
     ) -> tuple[Callable[[], None], Callable[[], None]]:
         plan, upload = claim.plan, claim.plan.upload
-        batches = []
-        for batch_id, devices in plan.batches.items():
-            ended = [claim.outcomes.get(_what(p)) for p in plan.parts if p.batch_id == batch_id]
-            locations = [o.location for o in ended if o and o.kind == "submitted"]
-            batches.append((batch_id, devices, locations))
+        locations: dict[str, list[str | None]] = {}
+        for part in plan.parts:
+            outcome = claim.outcomes.get(_what(part))
+            if outcome and outcome.kind == "submitted":
+                locations.setdefault(part.batch_id, []).append(outcome.location)
         data = report_json(
             plan,
             state,
             self.clock(),
-            batches=batches,
+            locations=locations,
             refused=list(_refusals(claim)),
             duplicate_of=duplicate_of,
         )

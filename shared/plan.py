@@ -12,9 +12,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.manifest import Code, Finding
-
-type RowVerdict = Literal["accepted", "accepted-with-errors", "rejected", "dry-run"]
+from shared.manifest import Answer, Code, Decision, Finding
 
 
 class _Frozen(BaseModel):
@@ -104,7 +102,7 @@ class Plan(_Frozen):
     upload: Upload
     sha256: str | None = None
     customer_id: str | None = None
-    verdict: RowVerdict
+    verdict: Decision
     refusal: FoundInManifest | None = None
     rows: int = 0
     devices: int = 0
@@ -121,6 +119,19 @@ class Plan(_Frozen):
         """All sections, one behind the other."""
         some = [*self.parts, *(s for s in (self.report_csv, self.resend_csv) if s)]
         return Section(offset=0, length=max((s.offset + s.length for s in some), default=0))
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(
+            verdict=self.verdict,
+            customer_id=self.customer_id,
+            rows=self.rows,
+            devices=self.devices,
+            batches=self.batches,
+            finding_counts=self.finding_counts,
+            findings=[f.finding for f in self.findings],
+            refusal=self.refusal.finding if self.refusal else None,
+        )
 
     def again(self) -> Plan:
         """The same requests once more, as a record of its own: other ids, so that Partner Center takes them for new."""

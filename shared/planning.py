@@ -10,10 +10,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from shared.manifest import Device, Finding, Manifest
+from shared.manifest import Answer, Device, Finding, Manifest, refusal_csv, report_csv, resend_csv
 from shared.partner_center import render_device
-from shared.plan import FoundInManifest, Part, Plan, RowVerdict, Section, Upload, request_ids, row_ranges
-from shared.reports import report_csv, resend_csv
+from shared.plan import FoundInManifest, Part, Plan, Section, Upload, request_ids, row_ranges
 
 _IN_MEMORY = 8 * 1024 * 1024
 
@@ -65,6 +64,7 @@ def plan_refusal(upload: Upload, finding: Finding, customer_id: str | None = Non
         errors=1,
         finding_counts={str(finding.code): 1},
         findings=[found],
+        report_csv=draft.append(refusal_csv(finding))[0],
     )
     return draft
 
@@ -72,6 +72,7 @@ def plan_refusal(upload: Upload, finding: Finding, customer_id: str | None = Non
 def plan_manifest(upload: Upload, manifest: Manifest, devices_per_request: int) -> Draft:
     """The plan of a manifest that was read, whether it goes or not."""
     draft = Draft()
+    answer = Answer.to(manifest)
     parts = list(_parts(draft, upload, manifest, devices_per_request)) if manifest.is_accepted else []
     some_go = manifest.is_accepted and manifest.errors > 0
     rows_csv, _ = draft.append(report_csv(manifest))
@@ -79,28 +80,20 @@ def plan_manifest(upload: Upload, manifest: Manifest, devices_per_request: int) 
     draft.plan = Plan(
         upload=upload,
         sha256=manifest.sha256,
-        customer_id=manifest.destination.customer_id,
-        verdict=_verdict(manifest),
-        refusal=FoundInManifest.of(manifest.refusal) if manifest.refusal else None,
-        rows=manifest.rows,
-        devices=manifest.devices if manifest.is_accepted else 0,
+        customer_id=answer.customer_id,
+        verdict=answer.verdict,
+        refusal=FoundInManifest.of(answer.refusal) if answer.refusal else None,
+        rows=answer.rows,
+        devices=answer.devices,
         errors=manifest.errors,
-        finding_counts=dict(manifest.finding_counts),
-        findings=[FoundInManifest.of(f) for f in manifest.findings],
-        batches=manifest.batches if manifest.is_accepted else {},
+        finding_counts=dict(answer.finding_counts),
+        findings=[FoundInManifest.of(f) for f in answer.findings],
+        batches=dict(answer.batches),
         parts=parts,
         report_csv=rows_csv,
         resend_csv=bad_rows_csv,
     )
     return draft
-
-
-def _verdict(manifest: Manifest) -> RowVerdict:
-    if not manifest.is_accepted:
-        return "rejected"
-    if manifest.destination.customer.dry_run:
-        return "dry-run"
-    return "accepted-with-errors" if manifest.errors else "accepted"
 
 
 def _parts(draft: Draft, upload: Upload, manifest: Manifest, devices_per_request: int) -> Iterator[Part]:

@@ -1,15 +1,18 @@
 """Bytes in, devices and findings out. Pure: it knows of no network, no Azure and no Partner Center."""
 
-from shared.manifest.checks import serial_of
 from shared.manifest.destination import Customer, Customers, Destination, find_destination, is_addressable
 from shared.manifest.device import Device
 from shared.manifest.findings import Code, Finding, Refused, without_hashes
-from shared.manifest.reading import Manifest, Rules, Verdict, read_manifest
+from shared.manifest.reading import FINDINGS_KEPT, Manifest, Rules, Verdict, read_manifest
+from shared.manifest.report import Answer, Decision, refusal_csv, report_csv, resend_csv
 
 __all__ = [
+    "FINDINGS_KEPT",
+    "Answer",
     "Code",
     "Customer",
     "Customers",
+    "Decision",
     "Destination",
     "Device",
     "Finding",
@@ -20,6 +23,8 @@ __all__ = [
     "find_destination",
     "is_addressable",
     "read_manifest",
-    "serial_of",
+    "refusal_csv",
+    "report_csv",
+    "resend_csv",
     "without_hashes",
 ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.manifest import Code, Finding
 from shared.plan import Plan, row_ranges
 from shared.planning import plan_refusal
-from tests.unit.builders import CUSTOMER, destination, draft, keys, upload
+from tests.unit.builders import CUSTOMER, destination, draft, keys, rows_of, upload
 
 
 def tagged(*tags: str) -> str:
@@ -91,9 +91,12 @@ def test_rejected_manifest_makes_no_request() -> None:
 
 
 def test_unread_refusal() -> None:
-    """An upload may be refused without being read."""
+    """An upload may be refused without being read; its CSV says why, as any other's does."""
     with plan_refusal(upload(), Finding(Code.UNKNOWN_CUSTOMER, "Nobody's.")) as made:
-        assert (made.plan.verdict, made.plan.errors, made.plan.sha256, made.whole.length) == ("rejected", 1, None, 0)
+        assert (made.plan.verdict, made.plan.errors, made.plan.sha256) == ("rejected", 1, None)
+        assert made.plan.report_csv is not None
+        (line,) = rows_of(made.read(made.plan.report_csv))
+    assert (line["code"], line["message"], line["verdict"]) == ("unknown-customer", "Nobody's.", "")
 
 
 def test_content_key_names_content_customer_and_batches() -> None:

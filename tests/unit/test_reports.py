@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from shared.manifest import Code, Finding
+from shared.manifest import Code, Finding, resend_csv
 from shared.plan import Plan
-from shared.reports import latest_name, own_name, report_json, report_url, resend_csv
+from shared.reports import latest_name, own_name, report_json, report_url
 from tests.unit.builders import (
     CUSTOMER,
     HASH,
@@ -46,7 +46,7 @@ def planned(data: str, **limits: int) -> Plan:
 def test_report_has_the_documented_shape() -> None:
     """The report's members are the documented ones, and say what was found in which row."""
     plan = planned(keys(1, 0), bad_rows_allowed=50)
-    report = json.loads(report_json(plan, "submitted", NOW, batches=[("Standard", 1, ["/customers/x", None])]))
+    report = json.loads(report_json(plan, "submitted", NOW, locations={"Standard": ["/customers/x", None]}))
     assert report.pop("manifest") == {
         "id": plan.upload.id,
         "container": "manifests",
