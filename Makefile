@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup demo run test check soak bench format lock clean
+.PHONY: setup demo run test check soak bench validate.pyz format lock clean
 
 setup: .venv/.installed
 	@$(BIN)/python -m local.azurite install
@@ -39,6 +39,15 @@ bench: setup .venv/.with-bench
 .venv/.with-bench: bench/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
+
+# What suppliers check their lists with before they drop them: one file, for Python 3.13 or newer and nothing else.
+validate.pyz: setup
+	rm -rf .validate && mkdir -p .validate/shared .validate/tools
+	cp -R shared/manifest .validate/shared && cp -R tools/validate .validate/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .validate -c requirements.txt -r tools/validate/requirements.txt
+	find .validate '(' -name '*.pyc' -o -name '*.so*' ')' -delete
+	$(BIN)/python -m zipapp .validate --compress --main tools.validate.__main__:run --output $@
+	rm -rf .validate
 
 format: setup
 	$(BIN)/ruff format .
