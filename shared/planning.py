@@ -74,9 +74,8 @@ def plan_manifest(upload: Upload, manifest: Manifest, devices_per_request: int) 
     draft = Draft()
     answer = Answer.to(manifest)
     parts = list(_parts(draft, upload, manifest, devices_per_request)) if manifest.is_accepted else []
-    some_go = manifest.is_accepted and manifest.errors > 0
     rows_csv, _ = draft.append(report_csv(manifest))
-    bad_rows_csv = draft.append(resend_csv(manifest))[0] if some_go else None
+    to_resend, _ = draft.append(resend_csv(manifest) if manifest.is_accepted and manifest.errors else ())
     draft.plan = Plan(
         upload=upload,
         sha256=manifest.sha256,
@@ -91,7 +90,7 @@ def plan_manifest(upload: Upload, manifest: Manifest, devices_per_request: int) 
         batches=dict(answer.batches),
         parts=parts,
         report_csv=rows_csv,
-        resend_csv=bad_rows_csv,
+        resend_csv=to_resend if to_resend.length else None,
     )
     return draft
 

@@ -22,7 +22,7 @@ _RESEND_COLUMNS = [
     "Device model",
     "Group Tag",
 ]
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # OWASP's list, "CSV Injection"
 _PIECE = 256 * 1024
 _LONGEST_CELL = 1_024
 
@@ -101,9 +101,13 @@ def _report_csv(of_file: Iterable[Finding], verdicts: Iterable[Verdict]) -> Iter
 
 
 def resend_csv(manifest: Manifest) -> Iterator[bytes]:
-    """`….resend.csv`: the bad rows alone, exactly as sent, in Microsoft's columns and Group Tag. It may hold hashes."""
+    """`….resend.csv`: the bad rows alone, exactly as sent, in Microsoft's columns and Group Tag. It may hold hashes.
+
+    Nothing at all where no row is left to correct.
+    """
     bad = ([[*_columns(v.device), v.batch_id]] for v in manifest.verdicts() if v.is_bad and not v.device.is_blank)
-    yield from _csv(_RESEND_COLUMNS, [], bad, clean=str)
+    if first := next(bad, None):
+        yield from _csv(_RESEND_COLUMNS, first, bad, clean=str)
 
 
 def _columns(device: Device) -> list[str]:

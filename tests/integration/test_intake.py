@@ -287,20 +287,47 @@ def test_a_blob_that_is_gone_ends_quietly(corner: Corner) -> None:
     assert not corner.rejections
 
 
-def test_some_bad_rows_are_left_out_and_come_back_to_be_corrected(corner: Corner) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "metadata", "batch"),
+    [
+        ("a.csv", tuples(9, "Kiosk") + b"SN-BAD,,,,,Kiosk\n", None, "Kiosk"),
+        ("batch=Kiosk/a.csv", tuples(9) + b"SN-BAD,,,,,\n", {"batchid": "Other"}, "Kiosk"),
+        ("a.csv", tuples(9) + b"SN-BAD,,,,,\n", {"batchid": "Kiosk"}, "Kiosk"),
+        ("a.csv", tuples(9) + b"SN-BAD,,,,,\n", None, "Standard"),
+        (
+            "batch=Other/a.json",
+            json.dumps(
+                {
+                    "BatchId": "Kiosk",
+                    "Devices": [{"SerialNumber": f"SN-{n:05d}", "ProductKey": f"{n:013d}"} for n in range(1, 10)]
+                    + [{"SerialNumber": "SN-BAD", "GroupTag": "Other"}],
+                }
+            ).encode(),
+            None,
+            "Kiosk",
+        ),
+    ],
+    ids=["tag", "path", "metadata", "default", "document"],
+)
+def test_some_bad_rows_are_left_out_and_come_back_to_be_corrected(
+    corner: Corner, name: str, data: bytes, metadata: dict[str, str] | None, batch: str
+) -> None:
     """The good rows go; the bad ones lie in a file that, corrected and dropped, goes into the same batch."""
-    data = tuples(9, "Kiosk") + b"SN-BAD,,,,,Kiosk\n"
-    path = corner.deliver("a.csv", data)
+    path = corner.deliver(name, data, metadata)
 
-    assert len(corner.batches["Kiosk"]) == 9
+    assert [len(devices) for devices in corner.batches.values()] == [9]
     report = corner.report(path)
     assert (report["verdict"], report["rows"], report["devices"]) == ("accepted-with-errors", 10, 9)
-    assert [(f["row"], f["code"]) for f in report["findings"]] == [(11, "unidentified-device")]
+    assert [f["code"] for f in report["findings"]] == ["unidentified-device"]
 
     (resend,) = (f for f in corner.report_files(path) if f.endswith("resend.csv"))
-    corrected = corner.report_file(resend).replace(b"SN-BAD,,,,,", b"SN-BAD,,,Contoso Ltd,Slate,")
-    corner.deliver("corrected.csv", corrected)
-    assert serials(corner.batches["Kiosk"])[-1] == "SN-BAD"
+    rows = corner.report_file(resend)
+    assert rows.decode().splitlines() == [HEADER.strip(), f"SN-BAD,,,,,{batch}"]
+    again = resend.rpartition("/")[2]
+    assert corner.report(corner.deliver(again, rows))["verdict"] == "rejected"
+    path = corner.deliver(again, rows.replace(b"SN-BAD,,,,,", b"SN-BAD,,,Contoso Ltd,Slate,"))
+    assert corner.report(path)["verdict"] == "accepted"
+    assert {b: serials(devices)[-1] for b, devices in corner.batches.items()} == {batch: "SN-BAD"}
 
 
 def test_the_receipt_is_there_before_a_token_is_asked_for(corner: Corner) -> None:

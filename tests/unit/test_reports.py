@@ -23,7 +23,7 @@ from tests.unit.builders import (
     upload,
 )
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)"]
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1"]
 
 
 def csv_report(data: str, to: object = None, **limits: int) -> list[dict[str, str]]:
@@ -141,9 +141,13 @@ def test_resend_file_holds_the_bad_rows_and_no_other() -> None:
     ]
 
 
-@pytest.mark.parametrize("data", [keys(1, 2), keys(1, 1), keys(1, 0)], ids=["all-good", "twins", "rejected"])
+@pytest.mark.parametrize(
+    "data",
+    [keys(1, 2), keys(1, 1), keys(1, 0), json_of([{}, *({"ProductKey": str(n)} for n in range(9))])],
+    ids=["all-good", "twins", "rejected", "blank"],
+)
 def test_nothing_to_resend(data: str) -> None:
-    """Where every row went, and where none did, there is no file to resend: the manifest itself is that."""
+    """Where every row went, where none did, and where a bad one holds nothing, there is no file to resend."""
     with draft(data) as made:
         assert made.plan.resend_csv is None
 
