@@ -34,13 +34,17 @@ class Device(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row as a reader found it. `group_tag` and `customer_id` are what the row itself says, if anything."""
+    """One row as a reader found it. `group_tag` and `customer_id` are what the row itself says, if anything.
+
+    `beyond`: what it holds that has no place in these, and is a fault.
+    """
 
     number: int
     device: Device
     group_tag: str = ""
     customer_id: str = ""
     findings: tuple[Finding, ...] = ()
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,11 @@ class Header:
     def row(self, number: int, values: list[str]) -> Row:
         """The row of these values; those beyond the last column are a fault where they may have been shifted there."""
         width = self._width
-        beyond = [value for value in values[width:] if value or self._tag_may_be_shifted]
+        beyond = tuple(value for value in values[width:] if value or self._tag_may_be_shifted)
         findings = tuple(self._of_values_beyond(number, len(values), beyond[0])) if beyond else ()
         values = values[:width] + [""] * (width + 1 - min(len(values), width))
-        return Row(number, Device._make(self._devices(values)), values[self._tag], values[self._customer], findings)
+        device = Device._make(self._devices(values))
+        return Row(number, device, values[self._tag], values[self._customer], findings, beyond if findings else ())
 
     def plain_rows(self, first: int, rows: Sequence[Sequence[str]]) -> PlainRows | None:
         """All of them at once, where each has every column and there is nothing to say of it."""

@@ -44,13 +44,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one row. Where it names no batch that can be used, `batch_id` is what it says, if anything."""
+    """What became of one row. Where it names no batch that can be used, `batch_id` is what it says, if anything.
+
+    `beyond`: what it holds that no field of a device and no batch does, and is wrong with it.
+    """
 
     row: int
     device: Device
     batch_id: str
     findings: tuple[Finding, ...]
     goes: bool
+    beyond: tuple[str, ...] = ()
 
     @property
     def is_bad(self) -> bool:
@@ -179,6 +183,7 @@ class Manifest:
         device, findings = examine(row, self.rules.hash_check)
         if row.customer_id and not self.destination.is_customer(row.customer_id):
             findings.append(_mismatch(row.customer_id, row.number))
+            row = row._replace(beyond=(*row.beyond, row.customer_id))
         for finding in findings:
             self._note(finding)
         is_bad = any(f.is_error for f in findings)
@@ -186,7 +191,7 @@ class Manifest:
         self._twins.add(row.number, device)
         self._tag_of.append(self._tags.setdefault(tag, len(self._tags)))
         self._fates.append(_BAD if is_bad else _GOOD)
-        self._rows.append(row.number, row.device if is_bad else device, findings)
+        self._rows.append(row.number, row.device if is_bad else device, findings, row.beyond)
 
     def _add_plain(self, plain: PlainRows) -> None:
         """The same for many rows, of which there is nothing to say; each step goes over all of them at once."""
@@ -234,10 +239,10 @@ class Manifest:
 
     def _settle_twins(self) -> None:
         tags = list(self._tags)
-        self._twins.settle((device, tags[tag]) for (_, device, _), tag in zip(self._rows, self._tag_of, strict=True))
+        self._twins.settle((device, tags[tag]) for (_, device, *_), tag in zip(self._rows, self._tag_of, strict=True))
         if not self._twins.found:
             return
-        for index, (_, device, _) in enumerate(self._rows):
+        for index, (_, device, *_) in enumerate(self._rows):
             if index in self._twins.found:
                 finding = self._twins.finding(index, device)
                 self._note(finding)
@@ -298,7 +303,7 @@ class Manifest:
     def verdicts(self) -> Iterator[Verdict]:
         """Every row in the manifest's order, with all that was found of it."""
         tags = list(self._tags)
-        for index, (number, device, findings) in enumerate(self._rows):
+        for index, (number, device, findings, beyond) in enumerate(self._rows):
             if index in self._twins.found:
                 findings.append(self._twins.finding(index, device))
             tag_number = self._tag_of[index]
@@ -307,13 +312,13 @@ class Manifest:
                 findings.append(replace(batch, row=number))
                 batch = tags[tag_number]
             goes = self.is_accepted and self._fates[index] == _GOOD
-            yield Verdict(number, device, batch, tuple(findings), goes)
+            yield Verdict(number, device, batch, tuple(findings), goes, beyond)
 
     def devices_of(self, batch_id: str) -> Iterator[tuple[int, Device]]:
         """Row number and device of each row that goes into `batch_id`, in the manifest's order."""
         mine = {i for i, batch in enumerate(self._batch_of_tag) if batch == batch_id}
         going = (fate == _GOOD and tag in mine for fate, tag in zip(self._fates, self._tag_of, strict=True))
-        for number, device, _ in compress(self._rows, going):
+        for number, device, *_ in compress(self._rows, going):
             yield number, device
 
 

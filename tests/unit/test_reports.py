@@ -23,6 +23,7 @@ from tests.unit.builders import (
     upload,
 )
 
+OTHER_CUSTOMER = "47021739-3426-40bf-9601-61b4b6d7c793"
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1"]
 
 
@@ -143,7 +144,7 @@ def test_resend_file_holds_the_bad_rows_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [keys(1, 2), keys(1, 1), keys(1, 0), json_of([{}, *({"ProductKey": str(n)} for n in range(9))])],
+    [keys(1, 2), keys(1, 1), keys(1, 0), json_of([{}, *({"ProductKey": str(n)} for n in range(1, 10))])],
     ids=["all-good", "twins", "rejected", "blank"],
 )
 def test_nothing_to_resend(data: str) -> None:
@@ -169,6 +170,27 @@ def test_resend_file_is_a_manifest_of_the_same_rows(data: str) -> None:
     again = read(resend(data, bad_rows_allowed=90), destination(default_batch="Other"))
     assert len(sent) >= 2
     assert {(v.device, v.batch_id) for v in again.verdicts() if not v.device.is_blank} == sent
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "Serial,Make,Model\nS,Contoso, Ltd,Slate\nT,Contoso,Slate\n",
+        "Model,Product ID,Group Tag\n7, black,1,\n7,2,\n",
+        f"Product ID,Tenant ID\n1,{OTHER_CUSTOMER}\n2,\n",
+        f"Product ID,Group Tag,Customer ID\n1,Kiosk,{OTHER_CUSTOMER}\n2,,\n",
+        "Serial,Product ID\n1,2\n1,3\n4,5\n",
+        f"Product ID,Hardware Hash\n1,{HASH}…\n2,\n",
+        "Product ID,Group Tag\n1,a/b\n2,\n",
+        'Serial,Product ID\n"1,2\n2,3",4\n5,6\n',
+    ],
+    ids=["comma", "shifted", "tenant", "customer", "conflict", "hash", "batch", "quote"],
+)
+def test_no_row_of_a_resend_file_goes_uncorrected(data: str) -> None:
+    """What was wrong with a row is in the file; no device goes because that was lost on the way."""
+    again = read(resend(data, bad_rows_allowed=90), bad_rows_allowed=90)
+    assert again.rows
+    assert all(v.is_bad for v in again.verdicts())
 
 
 def test_corrected_resend_file_goes() -> None:

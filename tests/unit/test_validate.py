@@ -95,8 +95,8 @@ def test_wrong_arguments_could_not_run(arguments: list[str], capsys: pytest.Capt
 
 def test_page_says_what_a_person_wants_to_know(drop: Drop, tell: Tell) -> None:
     """Verdict, rows, devices and bad rows; each finding; how often each code; each batch with its requests."""
-    rows = "".join(f"{n},{'Kiosk' if n <= 501 else ''},\n" for n in range(1, 600))
-    name = drop(f"Product ID,Group Tag,Order\n{rows},Kiosk,7\n1,Kiosk,\n")
+    rows = "".join(f"{n:013d},{'Kiosk' if n <= 501 else ''},\n" for n in range(1, 600))
+    name = drop(f"Product ID,Group Tag,Order\n{rows},Kiosk,7\n0000000000001,Kiosk,\n")
     lines = [" ".join(line.split()) for line in tell(name).splitlines()]
     assert lines[0] == f"{name}: accepted without its bad rows; 601 rows, 599 devices, 1 bad row"
     assert "1 Order ignored-column The column “Order” was not used." in lines
