@@ -135,6 +135,20 @@ def test_lines_fit_the_terminal(drop: Drop, tell: Tell, monkeypatch: pytest.Monk
     assert "Add Manufacturer name and Device model, or one of the other two." in " ".join(said.split())
 
 
+def test_documented_page_is_what_is_printed(tell: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that suppliers read in their document."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "110")
+    slates = "".join(
+        f"PF3ABC0{n},Contoso Ltd,{model}\n" for n, model in enumerate(["Slate 7,Kiosk"] * 2 + ["Slate 7,"])
+    )
+    Path("list.csv").write_text(
+        f"Serial,Manufacturer,Model,Group Tag\n{slates}PF3ABC04,,,\nPF3ABC01,Contoso Ltd,Slate 7,Kiosk\n"
+    )
+    documented = (ROOT / "docs/suppliers.md").read_text().partition("$ python validate.pyz list.csv\n")[2]
+    assert tell("list.csv").strip() == documented.partition("```")[0].strip()
+
+
 def test_without_a_batch_the_customers_default_is_assumed_and_said(drop: Drop, tell: Tell, reports: Reports) -> None:
     """Nobody knows it here: the page says that it is the partner's to set up, and JSON has null."""
     name = drop(ALL_GOOD)
