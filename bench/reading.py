@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field
 
 from bench.report import Line
 from local.examples import hardware_hash
-from shared.manifest import Customers, Rules, find_destination, read_manifest
+from shared.customers import parse_customers
+from shared.manifest import Rules, find_destination, read_manifest
 
 HASHES, TUPLES = 20_000, 200_000
 REPEATS = 5
@@ -68,7 +69,7 @@ def _seconds(call: Callable[[], None]) -> float:
 
 def _validate(data: bytes) -> None:
     chunks = (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK))
-    destination = find_destination("contoso/a.csv", {}, Customers.parse(_CUSTOMERS))
+    destination = find_destination("contoso/a.csv", {}, parse_customers(_CUSTOMERS))
     with read_manifest(chunks, destination, Rules(max_devices=TUPLES)) as manifest:
         assert manifest.is_accepted
         assert not manifest.findings
