@@ -6,8 +6,8 @@ _NOT_A_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
 
 _NAMES = {
     "serial_number": "device serial number, serial number, serial",
-    "product_key": "windows product id, product id, product key, pkid",
-    "hardware_hash": "hardware hash, hw hash, 4k hh",
+    "product_key": "windows product id, product id, product key, product key id, pkid",
+    "hardware_hash": "hardware hash, hw hash, 4k hh, hardware identifier",
     "manufacturer": "manufacturer name, manufacturer, oem manufacturer name, make",
     "model": "device model, model, model name",
     "group_tag": "group tag",
