@@ -66,7 +66,7 @@ def read_manifest(chunks: Iterable[bytes], destination: Destination, rules: Rule
     manifest = Manifest(destination, rules)
     source = _Source(chunks, rules.max_bytes)
     try:
-        with closing(read_rows(source)) as items:
+        with closing(read_rows(source, rules.max_bytes)) as items:
             for item in items:
                 manifest.add(item)
         manifest.finish()

@@ -1,52 +1,114 @@
-"""From the bytes of a blob to text, a piece at a time."""
+"""From the bytes of a blob to text, a piece at a time.
+
+    bytes ─► a mark? UTF-8, UTF-16, UTF-32
+             else zero bytes in every other place? UTF-16
+             else UTF-8, until something is not UTF-8: cp1252 if all before it was ASCII
+          ─► UTF-8 ─► TextIOWrapper
+
+No byte is read twice, and none becomes a replacement character: what cannot be read is refused with its line.
+"""
 
 import codecs
 import io
 from collections.abc import Buffer, Iterable, Iterator
-from itertools import chain
 
 from shared.manifest.findings import Code, Refused
+from shared.manifest.foreign import LOOK_AHEAD, refuse_foreign
+from shared.manifest.pieces import begin
 
-_LOOK_AHEAD = 4096
+# The marks of UTF-32 first: that of UTF-16 begins one of them.
 _ENCODING_OF_MARK = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
 }
-_OTHER_THINGS = {
-    b"PK\x03\x04": "an Excel workbook or a zip archive. Save it as CSV",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook. Save it as CSV",
-    b"%PDF": "a PDF document. Send the device list itself, as CSV or JSON",
-    b"\x1f\x8b": "a gzip archive. Unpack it",
-    b"\x89PNG": "a picture. Send the device list itself, as CSV or JSON",
-    b"\xff\xd8\xff": "a picture. Send the device list itself, as CSV or JSON",
-}
+_ANSI = "cp1252"
+_CTRL_Z = b"\x1a"
 
 
-def open_text(chunks: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
-    """A text stream over `chunks`, by their byte order mark, else as UTF-8, and how it begins, white space apart.
+def open_text(pieces: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
+    """A text stream over `pieces`, whatever their encoding, and how it begins, white space apart.
 
-    Line ends are kept as they are. Raises Refused at once for what is no text at all; a read that meets bytes which
-    are not of the encoding raises UnicodeDecodeError.
+    Line ends are kept as they are. Raises Refused at once for what is no text at all, and a read does where it meets
+    bytes that no encoding explains.
     """
-    chunks = iter(chunks)
-    start = b""
-    while len(start) < _LOOK_AHEAD and (chunk := next(chunks, None)) is not None:
-        start += chunk
-    for mark, what in _OTHER_THINGS.items():
-        if start.startswith(mark):
-            raise Refused(Code.NOT_A_MANIFEST, f"The file is {what}, and drop it again.")
-    encoding = next((e for mark, e in _ENCODING_OF_MARK.items() if start.startswith(mark)), "utf-8")
-    beginning = start[:_LOOK_AHEAD].decode(encoding, errors="ignore").lstrip()[:16]
-    stream = io.BufferedReader(_Chunks(chain([start], chunks)))
-    return io.TextIOWrapper(stream, encoding=encoding, errors="strict", newline="\n"), beginning
+    start, pieces = begin(pieces, LOOK_AHEAD)
+    start = start[:LOOK_AHEAD]
+    refuse_foreign(start)
+    mark = next((mark for mark in _ENCODING_OF_MARK if start.startswith(mark)), b"")
+    encoding = _ENCODING_OF_MARK[mark] if mark else _by_zero_bytes(start)
+    beginning = start[len(mark) :].decode(encoding or "utf-8", errors="ignore").lstrip()[:16]
+    stream = io.BufferedReader(_Stream(_Recoder(mark, encoding).utf8(pieces)))
+    return io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), beginning
 
 
-class _Chunks(io.RawIOBase):
-    """A file made of an iterable of bytes. It does not hold more than one chunk."""
+def _by_zero_bytes(start: bytes) -> str:
+    """UTF-16, where every other byte is zero in the first character or in most; else nothing is known."""
+    even, odd = start[::2].count(0), start[1::2].count(0)
+    for encoding, zeros, others, first in (("utf-16-le", odd, even, start[1:2]), ("utf-16-be", even, odd, start[:1])):
+        if zeros > 4 * others and (first == b"\0" or zeros * 8 > len(start)):
+            return encoding
+    return ""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks: Iterator[bytes] = iter(chunks)
+
+class _Recoder:
+    """Any encoding to UTF-8. An empty one is to be found out."""
+
+    def __init__(self, mark: bytes, encoding: str) -> None:
+        self._mark = mark
+        self._may_be_ansi = not encoding
+        self._encoding = encoding or "utf-8"
+        self._decoder = codecs.getincrementaldecoder(self._encoding)()
+        self._line_feeds = self._returns = 0
+
+    def utf8(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """`pieces` as UTF-8. All that stands before a fault is given before the fault is raised."""
+        _, pieces = begin(pieces, len(self._mark))
+        yield from self._decoded(next(pieces)[len(self._mark) :])
+        for piece in pieces:
+            yield from self._decoded(piece)
+        yield from self._decoded(b"", final=True)
+
+    def _decoded(self, data: bytes, *, final: bool = False) -> Iterator[bytes]:
+        try:
+            text = self._decoder.decode(data, final)
+        except UnicodeDecodeError as error:
+            yield from self._past(error, final=final)
+        else:
+            self._may_be_ansi = self._may_be_ansi and text.isascii()
+            yield from self._checked(text.encode())
+
+    def _past(self, error: UnicodeDecodeError, *, final: bool) -> Iterator[bytes]:
+        good, bad = error.object[: error.start], error.object[error.start :]
+        yield from self._checked(good.decode(self._encoding).encode())
+        if self._may_be_ansi and good.isascii():
+            self._may_be_ansi, self._encoding = False, _ANSI
+            self._decoder = codecs.getincrementaldecoder(_ANSI)()
+            yield from self._decoded(bad, final=final)
+        elif not (final and bad == _CTRL_Z):  # one byte, as DOS copies append it, even to UTF-16
+            raise self._unreadable("bytes that are no text in the file's encoding")
+
+    def _checked(self, data: bytes) -> Iterator[bytes]:
+        before, zero, _ = data.partition(b"\0")
+        self._line_feeds += before.count(b"\n")
+        self._returns += before.count(b"\r")
+        yield before
+        if zero:
+            raise self._unreadable("zero bytes, as no text has")
+
+    def _unreadable(self, what: str) -> Refused:
+        line = 1 + max(self._line_feeds, self._returns)
+        message = f"Line {line} holds {what}. Save the file as UTF-8, or as “CSV UTF-8”, and drop it again."
+        return Refused(Code.UNREADABLE_TEXT, message, line)
+
+
+class _Stream(io.RawIOBase):
+    """A file made of an iterable of bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
@@ -54,10 +116,10 @@ class _Chunks(io.RawIOBase):
 
     def readinto(self, buffer: Buffer) -> int:
         while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            piece = next(self._pieces, None)
+            if piece is None:
                 return 0
-            self._rest = memoryview(chunk)
+            self._rest = memoryview(piece)
         target = memoryview(buffer)
         n = min(len(target), len(self._rest))
         target[:n] = self._rest[:n]

@@ -201,7 +201,6 @@ def test_exactly_the_limit_goes() -> None:
 @pytest.mark.parametrize(
     ("start", "word"),
     [
-        (b"PK\x03\x04", "Excel"),
         (b"PK\x03\x04", "zip"),
         (b"\xd0\xcf\x11\xe0", "Excel"),
         (b"%PDF-1.7", "PDF"),
@@ -216,7 +215,7 @@ def test_other_things_are_named_as_what_they_are(start: bytes, word: str) -> Non
     assert word in said(manifest)
 
 
-@pytest.mark.parametrize("data", [b"Product ID\n\xff\xfe\n", b"Product ID\n1\x002\n", bytes(range(128, 256))])
+@pytest.mark.parametrize("data", [b"Product ID\n\x81\n", b"Product ID\n1\x002\n", bytes(range(128, 256))])
 def test_binary_is_unreadable(data: bytes) -> None:
     """Bytes that are no text are refused as such."""
     assert reason(read(data)) == "unreadable-text"
