@@ -1,23 +1,32 @@
-"""Manifests as JSON: the API's DeviceBatchCreationRequest in any letter case, or a bare array of devices.
+"""Manifests as JSON.
 
-Read as a stream of events, so that neither a file of 100,000 devices nor one nested a million deep is ever held.
+    {"BatchId": "…", "Devices": [{…}]}                     the API's request, in any letter case
+    {"value": [{…}]}                                       a list as Graph and PowerShell write it
+    {"importedWindowsAutopilotDeviceIdentities": [{…}]}    the body of Graph's import
+    [{…}]                                                  the devices alone
+    {…}                                                    one device
+    {…}⏎{…}⏎                                               one device a line; a broken line is one bad row
+
+Of a document no more is held than one device, or one line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TextIO
 
-import ijson
-
 from shared.manifest.columns import field_of
-from shared.manifest.device import Device, Row
+from shared.manifest.device import FIELDS, Row
 from shared.manifest.findings import Code, Finding, Refused, quote, shortened
+from shared.manifest.json_text import CTRL_Z, LONGEST_VALUE, JsonText, decode
+from shared.manifest.members import RowMaker, bad_row, fault_of
 
-DEEPEST = 32
-LONGEST_STRING = 131_072
-_MEANT_FOR_THE_API = frozenset({"id", "policies", "createdby", "uploadeddate", "allowedoperations", "attributes"})
-
-type Event = tuple[str, object]
+_LISTS = frozenset({"devices", "value", "importedwindowsautopilotdeviceidentities"})
+_HEADINGS = {"batchid": "batch_id", "customerid": "customer_id"}
+_MEANT_FOR_AN_API = frozenset(
+    {"id", "policies", "createdby", "uploadeddate", "allowedoperations", "attributes", "importid", "state"}
+)
+_MOST_MEMBERS = 100  # beside or instead of a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,139 +38,143 @@ class Heading:
 
 
 def read_json(text: TextIO) -> Iterator[Row | Finding | Heading]:
-    """Rows of a JSON manifest, numbered as elements from 1, and its Heading, wherever in the document it stands.
+    """Rows of a JSON manifest, numbered as elements from 1 (as lines, where each is a device), and its Heading.
 
     Raises Refused where the text is not JSON, or JSON of another shape.
     """
-    reader = _Reader(_events(text))
+    lines = _lines(text)
+    _, first = beginning = next(lines, (0, ""))
+    # One more line tells, unless the first is so long that it may be the whole document.
+    second = next(lines, None) if first.endswith(("\n", "\r")) else None
+    if second and _is_device_a_line(first, second[1]):
+        yield from _devices_by_line(chain([beginning, second], lines))
+    else:
+        yield from _Document(JsonText(text, held=first + (second[1] if second else ""))).rows()
+
+
+def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers. Of one too long only the beginning is given."""
+    number = 0
+    while line := text.readline(LONGEST_VALUE + 1):
+        number += 1
+        if line.strip():
+            yield number, line
+        while len(line) > LONGEST_VALUE and not line.endswith(("\n", "\r")):
+            line = text.readline(LONGEST_VALUE + 1)
+
+
+def _is_device_a_line(first: str, second: str) -> bool:
+    """Whether these two lines stand for themselves: in one document no object follows without a sign before it."""
+    if not first.lstrip().startswith("{"):
+        return False
+    if second.lstrip().startswith("{") and not first.rstrip().endswith((",", "[", ":")):
+        return True
     try:
-        yield from reader.document()
-    except ijson.JSONError as error:
-        # The parser's own words quote the text around the fault, which may be a hash.
-        raise Refused(
-            Code.NOT_A_MANIFEST,
-            f"The JSON is broken after {reader.count} whole device(s): a comma, bracket or quotation mark is missing "
-            "there or one too many, or the file was cut off.",
-            reader.count + 1,
-        ) from error
+        members = decode(first)
+    except ValueError:
+        return False
+    return isinstance(members, tuple) and not any(_key(name) in _LISTS for name, _ in members)
 
 
-def _events(text: TextIO) -> Iterator[Event]:
-    depth = 0
-    for event, value in ijson.basic_parse(_Utf8(text), use_float=True):
-        if event.startswith("start_"):
-            depth += 1
-        elif event.startswith("end_"):
-            depth -= 1
-        if depth > DEEPEST:
-            raise Refused(Code.NOT_A_MANIFEST, f"The JSON is nested more than {DEEPEST} levels deep.")
-        yield event, value
+def _devices_by_line(lines: Iterable[tuple[int, str]]) -> Iterator[Row | Finding]:
+    rows = RowMaker(_field_of)
+    for number, line in lines:
+        if line.strip(CTRL_Z + "\r\n"):
+            try:
+                value = decode(line.strip(CTRL_Z + "\r\n"))
+            except ValueError:
+                yield bad_row(number, "The line is not JSON: something is missing in it, or one too many.")
+            else:
+                yield from _row(rows, number, value)
 
 
-class _Utf8:
-    """`text` as the file of UTF-8 bytes that the parser wants."""
+def _row(rows: RowMaker, number: int, value: object) -> Iterator[Row | Finding]:
+    if isinstance(value, tuple):
+        yield from rows.row(number, value)
+    else:
+        yield bad_row(number, "It is not an object with a device's members.")
 
-    def __init__(self, text: TextIO) -> None:
+
+class _Document:
+    def __init__(self, text: JsonText) -> None:
         self._text = text
-        self._open = 0
+        self._rows = RowMaker(_field_of)
+        self._count = 0
+        self._has_list = False
+        self._members: list[tuple[str, object]] = []
 
-    def read(self, size: int = -1) -> bytes:
-        piece = self._text.read(size)
-        # The parser copies an unfinished string with each piece that it reads, so a long one would cost its square.
-        closed = max(piece.rfind('",'), piece.rfind('":'), piece.rfind('"\n'), piece.rfind('"}'), piece.rfind('" '))
-        self._open = self._open + len(piece) if closed < 0 else len(piece) - closed
-        if self._open > LONGEST_STRING:
-            raise Refused(Code.NOT_A_MANIFEST, f"The JSON holds a string longer than {LONGEST_STRING:,} characters.")
-        return piece.encode("utf-8", "surrogatepass")
+    def rows(self) -> Iterator[Row | Finding | Heading]:
+        try:
+            yield from self._list() if self._text.peek() == "[" else self._object()
+            self._text.end()
+        except ValueError as error:
+            # The parser's own words would quote the text around the fault, which may be a hash.
+            raise Refused(
+                Code.NOT_A_MANIFEST,
+                f"The JSON is broken after {self._count} whole device(s): a comma, bracket or quotation mark is "
+                f"missing there or one too many, a value is longer than {LONGEST_VALUE:,} characters or nested too "
+                "many levels deep, or the file was cut off.",
+                self._count + 1,
+            ) from error
 
+    def _list(self) -> Iterator[Row | Finding]:
+        for _ in self._text.items("[", "]"):
+            yield from self._next_device(self._text.value())
 
-class _Reader:
-    def __init__(self, events: Iterator[Event]) -> None:
-        self._events = events
-        self._ignored: set[str] = set()
-        self.count = 0
+    def _next_device(self, value: object) -> Iterator[Row | Finding]:
+        self._count += 1
+        yield from _row(self._rows, self._count, value)
 
-    def document(self) -> Iterator[Row | Finding | Heading]:
-        event, _ = next(self._events)
-        if event == "start_array":
-            yield from self._devices()
-        elif event == "start_map":
-            yield from self._request()
+    def _object(self) -> Iterator[Row | Finding | Heading]:
+        for _ in self._text.items("{", "}"):
+            name = self._text.name()
+            if _key(name) in _LISTS:
+                self._has_list = True
+                yield from self._list() if self._text.peek() == "[" else self._instead_of_list(name)
+            else:
+                self._keep(name, self._text.value())
+        if self._has_list:
+            yield from self._heading()
+        elif any(field_of(name) in FIELDS for name, _ in self._members):
+            yield from self._next_device(tuple(self._members))
         else:
             raise _other_shape()
-        # A second document after the first would be lost: the parser must reach the end, or say so.
-        for _ in self._events:
-            pass
 
-    def _request(self) -> Iterator[Row | Finding | Heading]:
-        heading: dict[str, str] = {}
-        has_devices = False
-        for event, key in self._events:
-            if event == "end_map":
-                break
-            name = str(key).casefold()
-            event, value = next(self._events)
-            if name == "devices" and event == "start_array":
-                has_devices = True
-                yield from self._devices()
-            elif name in ("batchid", "customerid") and event == "string":
-                heading["batch_id" if name == "batchid" else "customer_id"] = str(value).strip()
-            elif name in ("batchid", "customerid") and event != "null":
-                raise Refused(Code.INVALID_VALUE, f"{key} must be a string.", column=str(key))
-            else:
-                self._skip(event)
-        if not has_devices:
+    def _instead_of_list(self, name: str) -> Iterator[Row | Finding]:
+        """Where a list should be, some programs write its only element, and null for none."""
+        value = self._text.value()
+        if isinstance(value, tuple):
+            yield from self._next_device(value)
+        elif value is not None:
+            raise Refused(Code.NOT_A_MANIFEST, f"{quote(name)} must be a list of devices.")
+
+    def _keep(self, name: str, value: object) -> None:
+        if len(self._members) == _MOST_MEMBERS:
             raise _other_shape()
-        yield Heading(**heading)
+        self._members.append((name, value if isinstance(value, str | None) else 0))
 
-    def _devices(self) -> Iterator[Row | Finding]:
-        for event, _ in self._events:
-            if event == "end_array":
-                return
-            number = self.count + 1
-            if event == "start_map":
-                yield from self._device(number)
-            else:
-                self._skip(event)
-                fault = Finding(Code.INVALID_VALUE, "The element is not an object with a device's members.", number)
-                yield Row(number, Device(), findings=(fault,))
-            self.count = number
+    def _heading(self) -> Iterator[Finding | Heading]:
+        said: dict[str, str] = {}
+        for name, value in self._members:
+            heading = _HEADINGS.get(_key(name))
+            if heading and value is not None:
+                if fault := fault_of(name, value, again=heading in said):
+                    raise Refused(Code.INVALID_VALUE, fault, column=shortened(name))
+                said[heading] = str(value).strip()
+            elif _field_of(name):
+                message = f"{quote(name)} stands beside the list of devices, so it is no device's, and was not used."
+                yield Finding(Code.IGNORED_COLUMN, message, column=shortened(name))
+        yield Heading(**said)
 
-    def _device(self, number: int) -> Iterator[Row | Finding]:
-        known: dict[str, str] = {}
-        findings: list[Finding] = []
-        for event, key in self._events:
-            if event == "end_map":
-                break
-            name = str(key)
-            event, value = next(self._events)
-            self._skip(event)
-            field = field_of(name)
-            if field is None:
-                yield from self._unused(name, number)
-            elif field in known:
-                message = f"{quote(name)} says again what another member says. Keep one of them."
-                findings.append(Finding(Code.INVALID_VALUE, message, number, shortened(name)))
-            elif event == "string":
-                known[field] = str(value).strip()
-            elif event != "null":
-                message = f"{quote(name)} must be a string: a number would lose its leading zeros."
-                findings.append(Finding(Code.INVALID_VALUE, message, number, shortened(name)))
-        group_tag, customer_id = known.pop("group_tag", ""), known.pop("customer_id", "")
-        yield Row(number, Device(**known), group_tag, customer_id, tuple(findings))
 
-    def _unused(self, name: str, number: int) -> Iterator[Finding]:
-        if name.casefold() in _MEANT_FOR_THE_API or name in self._ignored or len(self._ignored) >= 100:
-            return
-        self._ignored.add(name)
-        yield Finding(Code.IGNORED_COLUMN, f"The member {quote(name)} was not used.", number, shortened(name))
+def _key(name: str) -> str:
+    return name.strip().casefold()
 
-    def _skip(self, event: str) -> None:
-        """Past the value whose first event this is."""
-        depth = 1 if event.startswith("start_") else 0
-        while depth:
-            event, _ = next(self._events)
-            depth += event.startswith("start_") - event.startswith("end_")
+
+def _field_of(name: str) -> str | None:
+    if _key(name) in _MEANT_FOR_AN_API or "@" in name:
+        return ""
+    return "group_tag" if _key(name) == "batchid" else field_of(name)
 
 
 def _other_shape() -> Refused:
