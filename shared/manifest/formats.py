@@ -4,10 +4,11 @@ from collections.abc import Generator, Iterable
 
 from shared.manifest.csv_format import read_csv
 from shared.manifest.device import PlainRows, Row
-from shared.manifest.findings import Code, Finding, Refused
+from shared.manifest.findings import Finding
 from shared.manifest.gzipped import unpacked
 from shared.manifest.json_format import Heading, read_json
 from shared.manifest.text import open_text
+from shared.manifest.xml_format import read_xml
 
 
 def read_rows(pieces: Iterable[bytes], max_bytes: int) -> Generator[Row | PlainRows | Finding | Heading]:
@@ -17,8 +18,7 @@ def read_rows(pieces: Iterable[bytes], max_bytes: int) -> Generator[Row | PlainR
     """
     text, beginning = open_text(unpacked(pieces, max_bytes))
     if beginning.startswith("<"):
-        message = "The file is a web page or XML. Send the device list as CSV or JSON."
-        raise Refused(Code.NOT_A_MANIFEST, message)
+        yield from read_xml(text)
     elif beginning.startswith(("{", "[")):
         yield from read_json(text)
     else:
