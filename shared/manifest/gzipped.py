@@ -81,6 +81,12 @@ class _Archive:
 
 
 def _slices(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """`pieces` cut anew, always at the same places: what zlib gives before a fault depends on them."""
+    held = b""
     for piece in pieces:
-        for at in range(0, len(piece), _SLICE):
-            yield piece[at : at + _SLICE]
+        held += piece
+        whole = len(held) - len(held) % _SLICE
+        for at in range(0, whole, _SLICE):
+            yield held[at : at + _SLICE]
+        held = held[whole:]
+    yield held
