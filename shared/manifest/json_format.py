@@ -18,8 +18,9 @@ from typing import TextIO
 from shared.manifest.columns import field_of
 from shared.manifest.device import FIELDS, Row
 from shared.manifest.findings import Code, Finding, Refused, quote, shortened
-from shared.manifest.json_text import CTRL_Z, LONGEST_VALUE, JsonText, decode
+from shared.manifest.json_text import LONGEST_VALUE, JsonText, decode
 from shared.manifest.members import RowMaker, bad_row, fault_of
+from shared.manifest.text import CTRL_Z
 
 _LISTS = frozenset({"devices", "value", "importedwindowsautopilotdeviceidentities"})
 _HEADINGS = {"batchid": "batch_id", "customerid": "customer_id"}

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import TextIO
 
+from shared.manifest.text import CTRL_Z
+
 LONGEST_VALUE = 131_072
 _PIECE = 65_536
 _NOT_WHITE = re.compile(r"[^ \t\r\n]")
-CTRL_Z = "\x1a"
 _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
 
 
@@ -83,7 +84,9 @@ class JsonText:
                     return value
 
     def end(self) -> None:
-        if self.peek() not in ("", CTRL_Z):
+        if self.peek() == CTRL_Z:
+            self.take(CTRL_Z)
+        if self.peek():
             raise ValueError("more")
 
     def _read_on(self) -> bool:

@@ -25,7 +25,8 @@ _ENCODING_OF_MARK = {
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
 _ANSI = "cp1252"
-_CTRL_Z = b"\x1a"
+_ASCII_AND_MORE = ("utf-8", _ANSI)
+CTRL_Z = "\x1a"  # ends a text in DOS
 
 
 def open_text(pieces: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
@@ -72,6 +73,9 @@ class _Recoder:
         yield from self._decoded(b"", final=True)
 
     def _decoded(self, data: bytes, *, final: bool = False) -> Iterator[bytes]:
+        if data.isascii() and self._encoding in _ASCII_AND_MORE and not self._decoder.getstate()[0]:
+            yield from self._checked(data)  # most manifests are this and no more
+            return
         try:
             text = self._decoder.decode(data, final)
         except UnicodeDecodeError as error:
@@ -87,19 +91,20 @@ class _Recoder:
             self._may_be_ansi, self._encoding = False, _ANSI
             self._decoder = codecs.getincrementaldecoder(_ANSI)()
             yield from self._decoded(bad, final=final)
-        elif not (final and bad == _CTRL_Z):  # one byte, as DOS copies append it, even to UTF-16
+        elif not (final and bad == CTRL_Z.encode()):  # one byte, as DOS copies append it, even to UTF-16
             raise self._unreadable("bytes that are no text in the file's encoding")
 
     def _checked(self, data: bytes) -> Iterator[bytes]:
         before, zero, _ = data.partition(b"\0")
         self._line_feeds += before.count(b"\n")
-        self._returns += before.count(b"\r")
+        if not self._line_feeds:  # else they end no line, or the same
+            self._returns += before.count(b"\r")
         yield before
         if zero:
             raise self._unreadable("zero bytes, as no text has")
 
     def _unreadable(self, what: str) -> Refused:
-        line = 1 + max(self._line_feeds, self._returns)
+        line = 1 + (self._line_feeds or self._returns)
         message = f"Line {line} holds {what}. Save the file as UTF-8, or as “CSV UTF-8”, and drop it again."
         return Refused(Code.UNREADABLE_TEXT, message, line)
 

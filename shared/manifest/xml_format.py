@@ -15,6 +15,7 @@ from shared.manifest.columns import field_of
 from shared.manifest.device import Row
 from shared.manifest.findings import Code, Finding, Refused
 from shared.manifest.members import RowMaker
+from shared.manifest.text import CTRL_Z
 
 DEEPEST = 32
 LONGEST_VALUE = 32_768  # twice what any field may hold: the rest cannot make it good
@@ -42,7 +43,7 @@ def read_xml(text: TextIO) -> Iterator[Row | Finding]:
     """
     report = _Report()
     try:
-        while piece := text.read(_PIECE):
+        for piece in _pieces(text):
             yield from report.feed(piece)
         report.finish()
     except expat.ExpatError as error:
@@ -52,6 +53,18 @@ def read_xml(text: TextIO) -> Iterator[Row | Finding]:
             "end is missing, an & or a < in a value is not written as &amp; or &lt;, or the file was cut off.",
             report.count + 1,
         ) from error
+
+
+def _pieces(text: TextIO) -> Iterator[str]:
+    """The text, without the white space before it and the Ctrl-Z behind it, which XML does not allow."""
+    piece = text.read(_PIECE).lstrip()
+    if _WEB_PAGE.match(piece):
+        raise _web_page()  # few are XML
+    while piece:
+        body = piece.rstrip(CTRL_Z) or piece
+        yield body
+        more = text.read(_PIECE)
+        piece = more and piece[len(body) :] + more
 
 
 class _Report:
@@ -78,10 +91,8 @@ class _Report:
     def feed(self, piece: str) -> Iterator[Row | Finding]:
         if self._unfinished > LONGEST_TAG:
             raise Refused(Code.NOT_A_MANIFEST, f"The XML holds a tag longer than {LONGEST_TAG:,} characters.")
-        if not self._names and _WEB_PAGE.match(piece):
-            raise _web_page()  # few are XML
         self._unfinished += len(piece)
-        self._parser.Parse((piece if self._names else piece.lstrip()).rstrip("\x1a").encode())
+        self._parser.Parse(piece.encode())
         yield from self._rows
         self._rows.clear()
 

@@ -222,6 +222,7 @@ def test_members_of_the_api_are_no_news_and_others_are_said_once() -> None:
         '[{"ProductKey": "1"} {"ProductKey": "2"}]',
         '[{"ProductKey": "1"}] x',
         '[{"ProductKey": "1"}][{"ProductKey": "2"}]',
+        '[{"ProductKey": "1"}]\x1a[{"ProductKey": "2"}]',
     ],
 )
 def test_broken_json_sends_nothing(text: str) -> None:

@@ -50,9 +50,10 @@ def test_report_of_several_keys_is_numbered_by_them() -> None:
         '<o:keys xmlns:o="urn:x"><o:key><o:productkeyid> 1\n</o:productkeyid></o:key></o:keys>',
         "<Report><Part><KEY><PRODUCTKEYID>1</PRODUCTKEYID></KEY></Part></Report>",
         "<!-- of today --><Key><ProductKeyID><![CDATA[1]]></ProductKeyID></Key>\x1a",
+        f"<!--{'x' * 16_373}--><Key\na='1'><ProductKeyID>1</ProductKeyID></Key>",
         "\r\n<?xml version='1.0' encoding='windows-1252'?><Key><ProductKeyID>&#49;</ProductKeyID></Key>",
     ],
-    ids=["namespace", "prefix", "other-root", "cdata", "late-declaration"],
+    ids=["namespace", "prefix", "other-root", "cdata", "long-comment", "late-declaration"],
 )
 def test_ways_of_writing_the_same(text: str) -> None:
     """Namespaces, letter case, depth and notation make no difference."""
@@ -107,6 +108,7 @@ def test_licence_key_is_never_repeated() -> None:
         ("<Key><Model>&unknown;</Model></Key>", "&amp;"),
         ("<Keys><Key><ProductKeyID>1</ProductKeyID></Key>\n<Key>", "line 2, after 1 whole"),
         (REPORT + REPORT, "after 1 whole"),
+        (REPORT + "\x1a" + REPORT, "after 1 whole"),
     ],
 )
 def test_xml_that_is_no_report_is_refused(text: str, words: str) -> None:
