@@ -162,6 +162,9 @@ class _Document:
                 if fault := fault_of(name, value, again=heading in said):
                     raise Refused(Code.INVALID_VALUE, fault, column=shortened(name))
                 said[heading] = str(value).strip()
+            elif _key(name) == "@odata.nextlink":
+                message = "The list is one page of several. Drop the others, too, each as a file of its own."
+                yield Finding(Code.IGNORED_COLUMN, message, column=shortened(name))
             elif _field_of(name):
                 message = f"{quote(name)} stands beside the list of devices, so it is no device's, and was not used."
                 yield Finding(Code.IGNORED_COLUMN, message, column=shortened(name))

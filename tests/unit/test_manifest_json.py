@@ -195,6 +195,12 @@ def test_device_members_beside_a_list_are_told_of() -> None:
     assert (list(manifest.batches), found(manifest)) == (["Standard"], [(None, "ignored-column")])
 
 
+def test_page_of_a_longer_list_is_told_of() -> None:
+    """Graph lists in pages: the devices of the others are not in the file."""
+    manifest = read('{"@odata.nextLink": "https://graph/2", "value": [{"productKey": "1"}]}')
+    assert (len(devices(manifest)), "one page of several" in said(manifest)) == (1, True)
+
+
 def test_rows_are_elements_from_1() -> None:
     """JSON has no rows: the element's number stands for it."""
     manifest = read('[{"ProductKey": "1"},\n\n{"SerialNumber": "S"}, 7, {"productKey": 8}]', bad_rows_allowed=90)
