@@ -45,7 +45,7 @@ def read_xml(text: TextIO) -> Iterator[Row | Finding]:
     try:
         for piece in _pieces(text):
             yield from report.feed(piece)
-        report.finish()
+        yield from report.finish()
     except expat.ExpatError as error:
         raise Refused(
             Code.NOT_A_MANIFEST,
@@ -61,7 +61,7 @@ def _pieces(text: TextIO) -> Iterator[str]:
     if _WEB_PAGE.match(piece):
         raise _web_page()  # few are XML
     while piece:
-        body = piece.rstrip(CTRL_Z) or piece
+        body = piece.removesuffix(CTRL_Z)
         yield body
         more = text.read(_PIECE)
         piece = more and piece[len(body) :] + more
@@ -93,13 +93,17 @@ class _Report:
             raise Refused(Code.NOT_A_MANIFEST, f"The XML holds a tag longer than {LONGEST_TAG:,} characters.")
         self._unfinished += len(piece)
         self._parser.Parse(piece.encode())
-        yield from self._rows
-        self._rows.clear()
+        yield from self._taken()
 
-    def finish(self) -> None:
-        self._parser.Parse(b"", True)
+    def finish(self) -> Iterator[Row | Finding]:
+        self._parser.Parse(b"", True)  # the parser may have put off the last elements until here
+        yield from self._taken()
         if not self.count and "keys" not in self._names:
             raise _other_shape()
+
+    def _taken(self) -> Iterator[Row | Finding]:
+        yield from self._rows
+        self._rows.clear()
 
     # What the parser calls
 

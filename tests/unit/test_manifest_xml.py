@@ -60,6 +60,15 @@ def test_ways_of_writing_the_same(text: str) -> None:
     assert devices(read(text)) == [Device(product_key="1")]
 
 
+@pytest.mark.parametrize("end", ["", "\x1a"], ids=["", "ctrl-z"])
+def test_no_key_is_lost_wherever_the_file_ends(end: str) -> None:
+    """The parser is fed in pieces and may put off what a piece does not finish."""
+    keys = keys_of(*({"ProductKeyID": str(n)} for n in range(1, 4)))
+    for length in range(16_384 - len(keys) - 2, 16_384 + 2):
+        manifest = read(f"<!--{'x' * (length - 7)}-->{keys}{end}")
+        assert [d.product_key for d in devices(manifest)] == ["1", "2", "3"]
+
+
 def test_serial_manufacturer_and_model_are_used() -> None:
     """Where a report names the device, by our words or by the firmware's, it is known by that."""
     firmware = {"SmbiosSystemSerialNumber": "S1", "SmbiosSystemManufacturer": "M & N", "SmbiosSystemProductName": "O"}
