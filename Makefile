@@ -44,8 +44,7 @@ bench: setup .venv/.with-bench
 validate.pyz: setup
 	rm -rf .validate && mkdir -p .validate/shared .validate/tools
 	cp -R shared/manifest .validate/shared && cp -R tools/validate .validate/tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .validate -c requirements.txt -r tools/validate/requirements.txt
-	find .validate '(' -name '*.pyc' -o -name '*.so*' ')' -delete
+	find .validate -name '*.pyc' -delete
 	$(BIN)/python -m zipapp .validate --compress --main tools.validate.__main__:run --output $@
 	rm -rf .validate
 

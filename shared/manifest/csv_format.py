@@ -80,7 +80,10 @@ class _Reader:
     def _plain(self, block: list[str]) -> PlainRows | None:
         if self._in_footer:
             return None
-        rows = [values for line in block if (values := _split(line, self._separator))]
+        if any('"' in line for line in block):
+            rows = [values for line in block if (values := _split(line, self._separator))]
+        else:
+            rows = [line.split(self._separator) for line in block]
         return self._header.plain_rows(self.lines.number + 1, rows) if len(rows) == len(block) else None
 
     def _one_by_one(self, end: int) -> Iterator[Row | Finding]:

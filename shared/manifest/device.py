@@ -1,6 +1,6 @@
 """One device of a manifest, and what identifies it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,21 +51,27 @@ class Row(NamedTuple):
 class PlainRows:
     """Consecutive rows of which nothing needs saying but what hashes and other rows bring up (`checks.are_plain`).
 
-    `devices` are of Device's shape; all of them have a hash, or none has.
+    `columns` are of Device's fields; either each row has a hash, or none has.
     """
 
     first: int
-    devices: list[tuple[str, str, str, str, str]]
-    group_tags: list[str]
-    customer_ids: list[str]
+    columns: Sequence[Sequence[str]]
+    group_tags: Sequence[str]
+    customer_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.group_tags)
 
     @property
     def hold_hashes(self) -> bool:
-        return bool(self.devices[0][2])
+        return bool(self.columns[2][0])
+
+    def devices(self) -> Iterator[tuple[str, ...]]:
+        return zip(*self.columns, strict=True)
 
     def rows(self) -> Iterator[Row]:
         """The same, one by one."""
-        rows = zip(self.devices, self.group_tags, self.customer_ids, strict=True)
+        rows = zip(self.devices(), self.group_tags, self.customer_ids, strict=True)
         for number, (device, tag, customer) in enumerate(rows, self.first):
             yield Row(number, Device._make(device), tag, customer)
 

@@ -94,11 +94,11 @@ class Header:
         if set(map(len, rows)) != {self._width}:
             return None
         columns = [*zip(*rows, strict=True), ("",) * len(rows)]
-        devices = [[*map(str.strip, column)] for column in self._devices(columns)]
-        if not are_plain(devices):
+        stripped = [[*map(str.strip, column)] for column in self._devices(columns)]
+        if not are_plain(stripped):
             return None
-        tags, customers = ([*map(str.strip, columns[place])] for place in (self._tag, self._customer))
-        return PlainRows(first, [*zip(*devices, strict=True)], tags, customers)
+        tags, customers = (tuple(map(str.strip, columns[place])) for place in (self._tag, self._customer))
+        return PlainRows(first, stripped, tags, customers)
 
     def _of_values_beyond(self, number: int, count: int, beyond: str) -> Iterator[Finding]:
         if self._may_shift:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from shared.manifest.findings import Code, Refused
+from shared.manifest.text import CTRL_Z
 
 LONGEST_LINE = 131_072  # also the csv module's own bound for one field
 _BLOCK = 65_536  # characters
-_CTRL_Z = "\x1a"  # what old programs write where a file ends
 
 
 class Lines:
@@ -61,16 +61,10 @@ class Lines:
             lines = [line.removesuffix("\r") for line in lines]
             if any("\r" in line for line in lines):
                 lines = [part for line in lines for part in line.split("\r")]
-        if _CTRL_Z in whole:
-            lines = [line.strip(_CTRL_Z) for line in lines]
-        self._refuse_binary(whole)
+        if CTRL_Z in whole:
+            lines = [line.strip(CTRL_Z) for line in lines]
         self._refuse_endless([*lines, self._rest])
         self._block = lines
-
-    def _refuse_binary(self, piece: str) -> None:
-        if "\0" in piece:
-            number = self.number + piece[: piece.index("\0")].count("\n") + 1
-            raise Refused(Code.UNREADABLE_TEXT, "The line holds zero bytes: this is no text file.", number)
 
     def _refuse_endless(self, lines: list[str]) -> None:
         if len(max(lines, key=len)) > LONGEST_LINE:

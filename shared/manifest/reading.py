@@ -204,16 +204,16 @@ class Manifest:
             self._tags.setdefault(tag, len(self._tags))
         self._twins.add_plain(plain)
         self._tag_of.extend(map(self._tags.__getitem__, tags))
-        self._fates.extend(bytes(len(tags)))
-        self._rows.append_plain(plain.first, plain.devices)
+        self._fates.extend(bytes(len(plain)))
+        self._rows.append_plain(plain.first, plain.columns)
 
     def _is_plain(self, plain: PlainRows) -> bool:
         """Whether nothing needs saying by the destination, the limits and the hashes either."""
         return (
-            self.rows + len(plain.devices) <= self.rules.max_devices
+            self.rows + len(plain) <= self.rules.max_devices
             and len(max(plain.group_tags, key=len)) <= LONGEST_BATCH_ID
             and all(map(self.destination.is_customer, set(plain.customer_ids)))
-            and (not plain.hold_hashes or (self.rules.hash_check != "off" and all(map(is_proved, plain.devices))))
+            and (not plain.hold_hashes or (self.rules.hash_check != "off" and all(map(is_proved, plain.devices()))))
         )
 
     def _note(self, finding: Finding) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import marshal
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import count, repeat
 from typing import Any
 
 from shared.manifest.device import Device
@@ -41,18 +41,17 @@ class RowStore:
         if len(self._numbers) == _BLOCK:
             self._flush()
 
-    def append_plain(self, first: int, devices: Sequence[tuple[str, ...]]) -> None:
-        """Devices of consecutive rows of which nothing is said."""
+    def append_plain(self, first: int, columns: Sequence[Sequence[str]]) -> None:
+        """Consecutive rows of which nothing is said, as columns of Device's fields."""
         self._flush()
-        self._write(range(first, first + len(devices)), devices, ())
+        self._write((first, columns))
 
     def _flush(self) -> None:
         if self._numbers:
-            self._write(self._numbers, self._devices, self._said)
+            self._write((self._numbers, self._devices, self._said))
             self._begin()
 
-    def _write(self, numbers: Sequence[int], devices: Sequence[tuple[str, ...]], said: Sequence[_Said]) -> None:
-        block: Any = (list(numbers), devices, said)
+    def _write(self, block: Any) -> None:
         marshal.dump(block, self._file)
 
     def __iter__(self) -> Iterator[tuple[int, Device, list[Finding], tuple[str, ...]]]:
@@ -61,9 +60,18 @@ class RowStore:
         at, end = 0, self._file.seek(0, 2)
         while at < end:
             self._file.seek(at)
-            numbers, devices, said = marshal.load(self._file)  # noqa: S302 - we wrote it
+            block = marshal.load(self._file)  # noqa: S302 - we wrote it
             at = self._file.tell()
-            for number, device, (packed, beyond) in zip(numbers, devices, said or repeat(_NOTHING), strict=False):
-                findings = [Finding(Code(code), message, number, *rest) for code, message, *rest in packed]
+            for number, device, (packed, beyond) in _rows(*block):
+                findings = [
+                    Finding(Code(code), message, number, column, strict) for code, message, column, strict in packed
+                ]
                 yield number, Device._make(device), findings, beyond
         self._file.seek(0, 2)
+
+
+def _rows(numbers: Any, devices: Any, said: Any = None) -> Iterator[tuple[int, tuple[str, ...], _Said]]:
+    """The rows of a block, of either kind."""
+    if said is None:
+        return zip(count(numbers), zip(*devices, strict=True), repeat(_NOTHING), strict=False)
+    return zip(numbers, devices, said, strict=True)

@@ -42,7 +42,7 @@ def open_text(pieces: Iterable[bytes]) -> tuple[io.TextIOWrapper, str]:
     encoding = _ENCODING_OF_MARK[mark] if mark else _by_zero_bytes(start)
     beginning = start[len(mark) :].decode(encoding or "utf-8", errors="ignore").lstrip()[:16]
     stream = io.BufferedReader(_Stream(_Recoder(mark, encoding).utf8(pieces)))
-    return io.TextIOWrapper(stream, encoding="utf-8", newline="\n"), beginning
+    return io.TextIOWrapper(stream, encoding="utf-8", newline=""), beginning
 
 
 def _by_zero_bytes(start: bytes) -> str:

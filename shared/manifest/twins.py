@@ -37,8 +37,8 @@ class Twins:
 
     def add_plain(self, plain: PlainRows) -> None:
         """The same for many rows, each of which is identified."""
-        self._numbers.extend(range(plain.first, plain.first + len(plain.devices)))
-        for keys, values in zip(self._keys.values(), zip(*plain.devices, strict=True), strict=False):
+        self._numbers.extend(range(plain.first, plain.first + len(plain)))
+        for keys, values in zip(self._keys.values(), plain.columns, strict=False):
             keys.extend(map(hash, values))
 
     def settle(self, rows: Iterable[tuple[Device, str]]) -> None:

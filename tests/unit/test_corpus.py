@@ -155,7 +155,7 @@ REFUSED = [
     Sent("empty", b"", [], [(None, "empty-manifest", "no")], "empty-manifest"),
     *(
         Sent(what, start + b"\0\1\2", [], [(None, "not-a-manifest", what)], "not-a-manifest")
-        for what, start in {"Excel": b"PK\3\4", "old Excel": b"\xd0\xcf\x11\xe0", "PDF": b"%PDF-1.7"}.items()
+        for what, start in {"zip": b"PK\3\4", "of the old kind": b"\xd0\xcf\x11\xe0", "PDF": b"%PDF-1.7"}.items()
     ),
     Sent("web page", "<!DOCTYPE html><html>", [], [(None, "not-a-manifest", "web page")], "not-a-manifest"),
     Sent(

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from shared.manifest import Device
 from shared.planning import plan_manifest
-from tests.unit.builders import HASH, HEADER, NAMES, csv_of, devices, read, reason, upload
-from tests.unit.test_manifest_csv import device_lists
+from tests.unit.builders import HASH, HEADER, NAMES, csv_of, device_lists, devices, read, reason, upload
 
 API = ("SerialNumber", "ProductKey", "HardwareHash", "OemManufacturerName", "ModelName")
 GRAPH = ("serialNumber", "productKey", "hardwareIdentifier", "manufacturer", "model")
@@ -47,7 +46,7 @@ NOT_UTF_8 = st.text(st.characters(min_codepoint=0xC0, max_codepoint=0xFF), min_s
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 @given(
-    expected=device_lists,
+    expected=device_lists(),
     packed=st.booleans(),
     places=st.lists(st.integers(0, 4_000), max_size=8) | st.just(range(4_000)),
 )

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ijson
 import pytest
 
 from shared.reports import report_json
@@ -109,8 +108,8 @@ def test_page_says_what_a_person_wants_to_know(drop: Drop, tell: Tell) -> None:
 def test_page_of_a_rejected_file_says_why_and_names_no_batch(drop: Drop, tell: Tell) -> None:
     """What is said of the file as a whole comes first, and once."""
     said = tell(drop(b"PK\x03\x04"), code=1)
-    assert re.search(r"rejected; 0 rows, 0 devices, 0 bad rows\n  not-a-manifest: The file is an Excel workbook", said)
-    assert said.count("workbook") == 1
+    assert re.search(r"rejected; 0 rows, 0 devices, 0 bad rows\n  not-a-manifest: The file is a zip archive", said)
+    assert said.count("zip archive") == 1
     assert "requests" not in said
     assert "not-a-manifest in row 2: " in tell(drop(f"Product ID\n{'1' * 200_000}\n"), code=1)
 
@@ -277,17 +276,15 @@ def test_progress_is_told_of_what_takes_more_than_a_second(screen: Screen, kilob
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """What a supplier has: two folders, and the one library that they need."""
+    """What a supplier has: two folders."""
     home = tmp_path / "home"
     for folder in ("shared/manifest", "tools/validate"):
         shutil.copytree(ROOT / folder, home / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    assert (home / "tools/validate/requirements.txt").read_text().split() == ["ijson"]
-    shutil.copytree(Path(ijson.__file__).parent, home / "ijson", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     return home
 
 
 @pytest.mark.parametrize("form", ["folder", "archive"])
-def test_two_folders_and_one_library_are_enough(copied: Path, drop: Drop, form: str) -> None:
+def test_two_folders_are_enough(copied: Path, drop: Drop, form: str) -> None:
     """Nothing else of ours and nothing else that was installed is there: neither Azure's packages nor any other."""
     run = ["-m", "tools.validate"]
     if form == "archive":
