@@ -24,7 +24,7 @@ from azure.core.exceptions import AzureError, ResourceModifiedError
 from shared import messages
 from shared.alerts import Alerts
 from shared.faults import Fault, NobodysFault, OperatorsFault
-from shared.ledger import Claim, ClaimLost, Ledger, Outcome
+from shared.ledger import Claim, ClaimLost, First, Ledger, Outcome
 from shared.manifest import Code, Customers, Finding, Refused, Rules, find_destination, read_manifest
 from shared.messages import Message
 from shared.partner_center import (
@@ -54,6 +54,7 @@ BUDGET = timedelta(minutes=5)
 STARTS_AT_MOST = 5
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=6)
 LONGEST_RETRY_AFTER = timedelta(days=1)
+LONGEST_LOOK = timedelta(hours=1)  # between two looks of a duplicate at the upload that sends its content
 # How long nobody's fault may last before operators hear of it, and before it is theirs to set the work going again.
 TOLD_AFTER, STALLED_AFTER = timedelta(hours=4), timedelta(days=7)
 _READINGS = 5
@@ -208,18 +209,20 @@ class Intake:
         elif plan.verdict == "dry-run":
             self._receipt(claim, "finished")
             self._end(claim)
-        elif "duplicate" in claim.outcomes:
-            self._tell_duplicate(claim)
+        elif "duplicate" in claim.outcomes and (first := self._first(claim)):
+            self._duplicate(claim, first)
         else:
+            self._is_no_duplicate(claim)
             _, first = _side_by_side(partial(self._receipt, claim, "received"), partial(self._first, claim))
             if first:
                 self._duplicate(claim, first)
             else:
                 self._submit(claim)
 
-    def _first(self, claim: Claim) -> str | None:
+    def _first(self, claim: Claim) -> First | None:
         """The upload that sends this content, where it is another."""
-        return None if claim.outcomes else self.ledger.first_with_content(claim.plan)
+        has_sent = claim.outcomes.keys() - {"duplicate"}
+        return None if has_sent else self.ledger.first_with_content(claim.plan)
 
     def _reject(self, claim: Claim) -> None:
         """The sender's to mend: report and rejection."""
@@ -236,21 +239,36 @@ class Intake:
             plan.errors,
         )
 
-    def _duplicate(self, claim: Claim, first: str) -> None:
-        """The same content was sent before: nothing is posted, and the sender learns what came of it."""
-        sent = [o for o in self.ledger.outcomes(first).values() if o.kind == "submitted"]
-        first_plan = self.ledger.plan(first)
-        locations = [(o.batch_id, o.location) for o in sent]
-        message = messages.manifest_duplicate(claim.plan, first_plan, locations, self.clock())
-        claim.keep("duplicate", _outcome("duplicate", message, duplicate_of=first_plan.upload.id))
-        self._tell_duplicate(claim)
+    def _duplicate(self, claim: Claim, first: First) -> None:
+        """Another upload sends this content. Nothing is posted, and once that one has ended this one has too.
 
-    def _tell_duplicate(self, claim: Claim) -> None:
+        Until then it looks again and again: should Partner Center refuse the first, this one is sent.
+        """
+        if "duplicate" not in claim.outcomes:
+            self._keep_duplicate(claim, first.key)
         outcome = claim.outcomes["duplicate"]
-        self._receipt(claim, "finished", duplicate_of=outcome.duplicate_of)
-        self._tell(claim, outcome, 1)
-        self._end(claim)
         logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, outcome.duplicate_of)
+        if first.has_ended:
+            self._receipt(claim, "finished")
+            self._tell(claim, outcome, 1)
+            self._end(claim)
+        else:
+            self._tell(claim, outcome, 1)
+            self._resolve(claim)
+            self._park(claim, _backoff(claim.state.waits, LONGEST_LOOK), "", None)
+
+    def _keep_duplicate(self, claim: Claim, first: str) -> None:
+        sent = [o for o in self.ledger.outcomes(first).values() if o.kind == "submitted"]
+        plan = self.ledger.plan(first)
+        locations = [(o.batch_id, o.location) for o in sent]
+        message = messages.manifest_duplicate(claim.plan, plan, locations, self.clock())
+        claim.keep("duplicate", _outcome("duplicate", message, duplicate_of=plan.upload.id))
+
+    def _is_no_duplicate(self, claim: Claim) -> None:
+        """Where it was one until now, what was told of that is none of its parts."""
+        if claim.outcomes.keys() == {"duplicate"} and claim.state.told:
+            claim.change(told=0)
+        claim.outcomes.pop("duplicate", None)
 
     def _submit(self, claim: Claim) -> None:
         """Request by request: send, record, tell. What the time budget leaves over goes on in another invocation."""
@@ -355,7 +373,7 @@ class Intake:
             if state.problem == problem and key != claim.key and not state.stalled:
                 self.queues.wake(key, state.nonce)
 
-    def _receipt(self, claim: Claim, state: State, *, duplicate_of: str | None = None) -> None:
+    def _receipt(self, claim: Claim, state: State) -> None:
         """The supplier's answer to the file itself: report, rows, and the rows to correct."""
         plan = claim.plan
         rows = (
@@ -363,15 +381,14 @@ class Intake:
             for section, kind in ((plan.report_csv, "report.csv"), (plan.resend_csv, "resend.csv"))
             if section is not None
         )
-        _side_by_side(*rows, *self._reports(claim, state, duplicate_of))
+        _side_by_side(*rows, *self._reports(claim, state))
 
     def _report(self, claim: Claim, state: State) -> None:
         _side_by_side(*self._reports(claim, state))
 
-    def _reports(
-        self, claim: Claim, state: State, duplicate_of: str | None = None
-    ) -> tuple[Callable[[], None], Callable[[], None]]:
+    def _reports(self, claim: Claim, state: State) -> tuple[Callable[[], None], Callable[[], None]]:
         plan, upload = claim.plan, claim.plan.upload
+        duplicate = claim.outcomes.get("duplicate")
         locations: dict[str, list[str | None]] = {}
         for part in plan.parts:
             outcome = claim.outcomes.get(_what(part))
@@ -383,7 +400,7 @@ class Intake:
             self.clock(),
             locations=locations,
             refused=list(_refusals(claim)),
-            duplicate_of=duplicate_of,
+            duplicate_of=duplicate.duplicate_of if duplicate else None,
         )
         return (
             partial(self.reports.write, own_name(upload, "report.json"), data),
@@ -406,7 +423,8 @@ class Intake:
         if now - since >= TOLD_AFTER and not problem:
             advice = f"Work waits for more than four hours, and is still tried again. {fault}."
             problem = self._alert(claim, OperatorsFault("service-unavailable", advice))
-        wait = _backoff(claim.state.waits, fault, LONGEST_WAIT if problem else TOLD_AFTER - (now - since))
+        longest = LONGEST_WAIT if problem else TOLD_AFTER - (now - since)
+        wait = _backoff(claim.state.waits, longest, getattr(fault, "retry_after", None))
         logger.warning("manifest.waits id=%s seconds=%d %s", upload.id, wait.total_seconds(), fault)
         self._park(claim, wait, problem, since)
 
@@ -494,11 +512,10 @@ def _side_by_side[T](*calls: Callable[[], T]) -> list[T]:
         return [f.result() for f in [pool.submit(call) for call in calls]]
 
 
-def _backoff(waits: int, fault: Fault, longest: timedelta) -> timedelta:
-    """Twice as long each time; never shorter than Partner Center asked."""
+def _backoff(waits: int, longest: timedelta, retry_after: float | None = None) -> timedelta:
+    """Twice as long each time; never shorter than the other side asked."""
     doubled = min(SHORTEST_WAIT * (1 << min(waits, 16)), max(longest, SHORTEST_WAIT))
-    asked = timedelta(seconds=getattr(fault, "retry_after", None) or 0)
-    return max(doubled, min(asked, LONGEST_RETRY_AFTER))
+    return max(doubled, min(timedelta(seconds=retry_after or 0), LONGEST_RETRY_AFTER))
 
 
 def is_ignored(name: str) -> bool:

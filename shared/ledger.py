@@ -150,6 +150,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class First:
+    """The upload by which a content goes, where another has the same."""
+
+    key: str
+    has_ended: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A record to be looked at."""
 
@@ -289,8 +297,8 @@ class Ledger:
             return self._outcome(name)
         return outcome
 
-    def first_with_content(self, plan: Plan) -> str | None:
-        """The key of the upload that has sent, or is sending, the same content; None where this one is to send it.
+    def first_with_content(self, plan: Plan) -> First | None:
+        """The upload that has sent, or is sending, the same content; None where this one is to send it.
 
         A first upload that Partner Center refused a request of does not count: its content may be sent anew.
         """
@@ -305,10 +313,11 @@ class Ledger:
                 return None
             except ResourceExistsError:
                 found = blob.download_blob()
-                first = found.readall().decode()
-            if first == mine:
+                key = found.readall().decode()
+            if key == mine:
                 return None
-            if not plan.upload.resubmit and not self._may_be_sent_anew(first):
+            first = First(key, self.state(key).done)  # before its outcomes: one that has ended has all of them
+            if not plan.upload.resubmit and not (first.has_ended and self._was_refused(key)):
                 return first
             try:
                 blob.upload_blob(mine.encode(), **only_over(found.properties.etag))
@@ -317,9 +326,9 @@ class Ledger:
                 continue  # somebody else replaced it just now, or our own first try did: look again
         raise RuntimeError(f"content/{content} keeps changing")
 
-    def _may_be_sent_anew(self, key: str) -> bool:
+    def _was_refused(self, key: str) -> bool:
         sent = [o for o in self.outcomes(key).values() if o.kind == "submitted"]
-        return self.state(key).done and len(sent) < len(self.plan(key).parts)
+        return len(sent) < len(self.plan(key).parts)
 
 
 class Claim:

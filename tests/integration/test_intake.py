@@ -15,6 +15,7 @@ from local.simulators.faults import accept_then_reset, respond
 from shared.plan import Upload
 from tests.integration.conftest import Corner
 
+SUBMITTED, DUPLICATE = "io.autopilotdrop.upload.submitted", "io.autopilotdrop.manifest.duplicate"
 HEADER = "Device Serial Number,Windows Product ID,Hardware Hash,Manufacturer name,Device model,Group Tag\n"
 
 
@@ -157,6 +158,45 @@ def test_the_same_content_under_another_name_is_a_duplicate(corner: Corner) -> N
     report = corner.report(second)
     assert report["verdict"] == "duplicate"
     assert report["duplicateOf"] == submitted["data"]["manifest"]["id"]
+
+
+def test_a_duplicate_ends_when_the_upload_that_sends_its_content_has(corner: Corner) -> None:
+    """Both are told at once; until the first has arrived, the second's sender reads `waiting`."""
+    first_waits(corner)
+    path = corner.deliver("second.csv", tuples(3))
+    report = corner.report(path)
+    assert (report["state"], report["verdict"]) == ("waiting", "duplicate")
+    assert [(e["type"], e["data"]["locations"]) for e in corner.results] == [(DUPLICATE, [])]
+
+    corner.wake()
+    corner.wake()
+    assert (corner.report(path)["state"], corner.report(path)["verdict"]) == ("finished", "duplicate")
+    assert sorted(e["type"] for e in corner.results) == [DUPLICATE, SUBMITTED]
+    assert len(corner.posts) == 1
+
+
+def test_a_duplicate_is_sent_where_the_first_comes_to_nothing(corner: Corner) -> None:
+    """Partner Center refused the first after the second was called its duplicate: the content is not lost for that."""
+    first = first_waits(corner)
+    second = corner.deliver("second.csv", tuples(3))
+    refusal = respond(400, {"code": "3000", "description": "no"}, on=f"POST */{corner.customer}/*")
+    corner.cloud.partner_center.faults.add(refusal)
+    corner.wake()
+    corner.wake()
+
+    assert corner.report(first)["verdict"] == "rejected"
+    report = corner.report(second)
+    assert (report["state"], report["verdict"]) == ("submitted", "accepted")
+    assert "duplicateOf" not in report
+    assert [e["type"] for e in corner.results] == [DUPLICATE, SUBMITTED]
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
+    assert not corner.wake_ups()
+
+
+def first_waits(corner: Corner) -> str:
+    """A manifest that is parked for an outage."""
+    corner.cloud.partner_center.faults.add(respond(503, on=f"GET */{corner.customer}/deviceBatches", times=3))
+    return corner.deliver("first.csv", tuples(3))
 
 
 def test_the_same_content_is_sent_again_where_its_sender_insists(corner: Corner) -> None:

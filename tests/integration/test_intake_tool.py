@@ -298,6 +298,16 @@ def test_a_duplicate_names_the_first(corner: Corner, tool: Tool) -> None:
     assert corner.results[-1]["type"].endswith("upload.submitted")
 
 
+def test_a_duplicate_of_what_is_under_way_waits_for_its_end(corner: Corner, tool: Tool) -> None:
+    """It says so, and whose."""
+    corner.cloud.partner_center.faults.add(outage(corner))
+    first, path = corner.deliver("a.csv", tuples(2)), corner.deliver("b.csv", tuples(2))
+    seen = tool.show(path)
+
+    assert seen["state"] == "waiting"
+    assert f"under way as {id_of(corner, first)}" in seen["sentence"]
+
+
 def test_a_dry_run_says_what_would_have_been(corner: Corner, tool: Tool) -> None:
     """It is not the tool that ends it."""
     customers = {corner.folder: {"customerId": corner.customer, "batchId": "Standard", "dryRun": True}}

@@ -83,8 +83,11 @@ class View:
             return f"Nothing sent, rejected as {why}"
         if plan.verdict == "dry-run":
             return f"Nothing sent, {plan.devices:,} would have been: a dry run."
-        if first := self.outcomes.get("duplicate"):
-            return f"Nothing sent again, the content was sent before as {first.duplicate_of}."
+        if self.outcomes.keys() == {"duplicate"}:
+            first = self.outcomes["duplicate"].duplicate_of
+            if self.state.done:
+                return f"Nothing sent again, the content was sent before as {first}."
+            return f"Nothing sent, the same content is under way as {first}; this one is sent if that one is refused."
         some = f"{self.sent:,} sent" if self.sent == plan.devices else f"{self.sent:,} of {plan.devices:,} sent"
         return f"{some}{self._refused_in_words()}{self._standing_in_words()}."
 
