@@ -144,9 +144,8 @@ def action_resolved(problem: Problem, source: str, now: datetime) -> Message:
 
 
 def _alert(kind: str, problem: Problem, source: str, data: Mapping[str, object], now: datetime) -> Message:
-    name = f"urn:autopilotdrop:{problem.id}:{problem.since.isoformat()}"
-    said = _time(now) if kind == "operator.action-needed" else ""
-    event = _event(kind, str(uuid5(NAMESPACE_URL, f"{name}/{kind}/{said}")), source, problem.id, now)
+    name = f"urn:autopilotdrop:{problem.id}:{problem.since.isoformat()}/{kind}/{_time(now)}"
+    event = _event(kind, str(uuid5(NAMESPACE_URL, name)), source, problem.id, now)
     data = {
         "problem": problem.code,
         "about": problem.about or None,
