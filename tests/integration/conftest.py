@@ -36,6 +36,8 @@ class Corner:
         }
         self.folder = self.customer
         self._intake: Intake | None = None
+        self._services: Services | None = None
+        self._after = timedelta(0)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,6 +79,13 @@ class Corner:
 
     def services(self, after: timedelta = timedelta(0)) -> Services:
         return wiring.build(self.environment, lambda: datetime.now(UTC) + after)
+
+    def same_services(self, after: timedelta) -> Services:
+        """One worker's, the same each time, for whom so much time has passed by now."""
+        self._after = after
+        if self._services is None:
+            self._services = wiring.build(self.environment, lambda: datetime.now(UTC) + self._after)
+        return self._services
 
     def carry_out(self, intake: Intake) -> list[str]:
         """What `resume_manifest` would be called with now, carried out."""
@@ -157,9 +166,9 @@ class Corner:
         return self.cloud.partner_center.batches(self.customer)
 
 
-def sweep(corner: Corner, after: timedelta) -> list[str]:
+def sweep(corner: Corner, after: timedelta, services: Services | None = None) -> list[str]:
     """Sweep as if so much later, and carry out what was queued then and by that; returns what the sweep queued."""
-    services = corner.services(after)
+    services = services or corner.services(after)
     services.sweep.run()
     intake = replace(services.intake, patience=IMPATIENT)
     queued = corner.carry_out(intake)
@@ -191,9 +200,19 @@ def gated(cloud: LocalCloud) -> Iterator[Gated]:
 
 
 class Die(Protocol):
-    """Runs the intake in a process of its own that dies at a step; returns minus the signal, or the number of steps."""
+    """Runs a use case in a process of its own that dies at a step; returns minus the signal, or the number of steps.
 
-    def __call__(self, corner: Corner, argument: str, step: int, call: str = "receive") -> int: ...
+    `argument` is that of the call, if it has one; `after`: as if it were so much later.
+    """
+
+    def __call__(
+        self,
+        corner: Corner,
+        argument: str,
+        step: int,
+        call: str = "intake.receive",
+        after: timedelta = timedelta(0),
+    ) -> int: ...
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +223,20 @@ def die(cloud: LocalCloud) -> Iterator[Die]:
         assert stdin is not None
         assert stdout is not None
 
-        def die(corner: Corner, argument: str, step: int, call: str = "receive") -> int:
-            order = {"step": step, "call": call, "argument": argument, "environment": corner.environment}
+        def die(
+            corner: Corner,
+            argument: str,
+            step: int,
+            call: str = "intake.receive",
+            after: timedelta = timedelta(0),
+        ) -> int:
+            order = {
+                "step": step,
+                "call": call,
+                "arguments": [argument] if argument else [],
+                "after": after.total_seconds(),
+                "environment": corner.environment,
+            }
             stdin.write(json.dumps(order) + "\n")
             stdin.flush()
             return int(stdout.readline())

@@ -1,21 +1,28 @@
-"""Runs the intake in processes that die (SIGKILL) at a given step: one line of JSON in, one number out, for each.
+"""Runs a use case in processes that die (SIGKILL) at a given step: one line of JSON in, one number out, for each.
 
 A step is the moment after an answer came, from whichever server: to die there is to die anywhere before the next
-request leaves. In: `step` (0 is never), `call` (receive or resume), its `argument`, and the `environment`. Out: how
-many steps there were, or minus the signal. Each is a fork of this process, in which everything is imported already and
-no thread has been started.
+request leaves. In: `step` (0 is never), `call` (as `intake.receive`), its `arguments`, how many seconds later (`after`)
+it is to take place, and the `environment`. Out: how many steps there were, or minus the signal. Each is a fork of this
+process, in which everything is imported already and no thread has been started.
 """
 
+import importlib
 import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import httpcore
 import urllib3
 
 from shared import wiring
+
+# What the composition root imports when it is first asked.
+for module in ("azure.keyvault.secrets", "shared.account", "shared.identity", "shared.sweep", "shared.token_life"):
+    importlib.import_module(module)
 
 steps = 0
 last = 0
@@ -43,11 +50,12 @@ def count(kind: Any, method: str) -> None:
 def carry_out(order: dict[str, Any]) -> None:
     global last
     os.environ.update(order["environment"])
-    intake = wiring.build(os.environ).intake
+    after = timedelta(seconds=order["after"])
+    services = wiring.build(os.environ, lambda: datetime.now(UTC) + after)
     last = order["step"]
     count(urllib3.connectionpool.HTTPConnectionPool, "urlopen")
     count(httpcore.ConnectionPool, "handle_request")
-    getattr(intake, order["call"])(order["argument"])
+    attrgetter(order["call"])(services)(*order["arguments"])
 
 
 def fork(order: dict[str, Any]) -> int:
