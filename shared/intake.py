@@ -124,6 +124,8 @@ class Intake:
     def resume(self, wake_up: str) -> None:
         """A parked manifest's time has come, or a sweep found one. `wake_up` is the text that either queued."""
         match _parsed(wake_up):
+            case {"name": str(name), "key": str(key)}:
+                self._bring_in(name, key)
             case {"name": str(name)}:
                 self.receive(name)
             case {"key": str(key), "nonce": str(nonce)}:
@@ -135,6 +137,22 @@ class Intake:
                 self._go_on(claim)
             case _:
                 logger.error("wake_up.unreadable length=%d", len(wake_up))
+
+    def _bring_in(self, name: str, key: str) -> None:
+        """A sweep found no record of it. What ended so many invocations while it was read is not read once more."""
+        manifest_id = key[:12]
+        if self.ledger.count_reading(key, name) > STARTS_AT_MOST:
+            advice = (
+                f"{name}: {STARTS_AT_MOST} invocations ended while they read it; nothing of it was answered or sent. "
+                f"Look for its name in the logs; when the cause is mended, run "
+                f"python -m tools.intake resume {manifest_id}."
+            )
+            logger.error("manifest.given_up id=%s name=%r", manifest_id, name)
+            self.alerts.raise_for(OperatorsFault("manifest-unread", advice), about=manifest_id)
+            return
+        self.receive(name)
+        self.ledger.forget_readings(key)
+        self.alerts.resolve(f"manifest-unread/{manifest_id}")
 
     # Read, plan
 

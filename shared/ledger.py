@@ -3,6 +3,7 @@
     uploads/{key}            the plan and its sections, never rewritten; its metadata is the state, its ETag the fence
     content/{content key}    the key of the upload that sent this content
     sends/{key}/{what}       how one request, or the upload as a whole, ended, with the text of the message
+    readings/{key}           how often a sweep had a blob read without a plan coming of it
 
 Blobs are created if absent. The storage client repeats a call whose answer was lost, and is then told that a
 stranger was first: so after each such answer this module looks who it was before it believes it.
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Buffer, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, Protocol, Self
 from uuid import uuid4
 
 from azure.core import MatchConditions
-from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
+from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from pydantic import BaseModel, ConfigDict
 
 from shared.messages import Channel, Message
@@ -296,6 +298,25 @@ class Ledger:
         except ResourceExistsError:
             return self._outcome(name)
         return outcome
+
+    def count_reading(self, key: str, name: str) -> int:
+        """How often by now, this time included, the blob `name` was read without a plan coming of it."""
+        blob = self._container.get_blob_client(f"readings/{key}")
+        count = 1
+        with suppress(ResourceNotFoundError):
+            count += int(blob.get_blob_properties().metadata["count"])
+        blob.upload_blob(name.encode(), metadata={"count": str(count)}, overwrite=True)
+        return count
+
+    def forget_readings(self, key: str) -> None:
+        with suppress(ResourceNotFoundError):
+            self._container.delete_blob(f"readings/{key}")
+
+    def unread(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and name of each blob that was read in vain, and whose key begins so. A record of it may stand by now."""
+        for blob in self._container.list_blobs(name_starts_with=f"readings/{prefix}"):
+            name = self._container.download_blob(blob.name).readall().decode()
+            yield blob.name.removeprefix("readings/"), name
 
     def first_with_content(self, plan: Plan) -> First | None:
         """The upload that has sent, or is sending, the same content; None where this one is to send it.

@@ -137,9 +137,9 @@ class Queues:
         """Have `resume_manifest` called with this upload, not before `after`."""
         self._queue({"key": key, "nonce": nonce}, after)
 
-    def announce(self, name: str) -> None:
+    def announce(self, name: str, key: str) -> None:
         """Have `resume_manifest` called with a blob that no event told us of."""
-        self._queue({"name": name}, timedelta(0))
+        self._queue({"name": name, "key": key}, timedelta(0))
 
     def _queue(self, wake_up: dict[str, str], after: timedelta) -> None:
         delay = int(min(after, LONGEST_DELAY).total_seconds())

@@ -63,7 +63,7 @@ class Sweep:
         unseen = 0
         for upload in self.manifests.list():
             if bytes.fromhex(upload.key) not in known and _is_due(upload, now):
-                self.queues.announce(upload.name)
+                self.queues.announce(upload.name, upload.key)
                 unseen += 1
         return unseen
 

@@ -98,6 +98,13 @@ class Corner:
             queue.delete_message(message)
         return [m.content for m in messages]
 
+    def queued(self) -> list[str]:
+        """What `resume_manifest` would be called with now; it stays there."""
+        queue = self.cloud.queue_service().get_queue_client(
+            "intake-retries", message_decode_policy=TextBase64DecodePolicy()
+        )
+        return [m.content for m in queue.peek_messages(max_messages=32)]
+
     def forget_problem(self, code: str) -> None:
         """Tests share the ledger: another may have told the operators of this problem already."""
         blob = self.cloud.blob_service().get_blob_client("intake-ledger", f"problems/{code}")

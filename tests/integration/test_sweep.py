@@ -1,15 +1,25 @@
 """What no event brought, and what nobody holds, is found within one sweep of becoming due."""
 
 import json
-from datetime import timedelta
+import signal
+import ssl
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPSConnection
 
+import httpx
 import pytest
+from azure.storage.blob import generate_container_sas
 
+from local.azurite import ACCOUNT, KEY
 from local.simulators.faults import respond
 from shared.ledger import TERM
 from shared.sweep import GRACE
 from tests.integration.conftest import Corner, Die, sweep
 from tests.integration.test_intake import serials, tuples
+from tools.intake.__main__ import main
+
+OUT_OF_REACH = TERM + timedelta(seconds=5)  # a claim that nobody renewed is over then
 
 
 def test_a_manifest_that_raised_no_event_is_found(lone: Corner) -> None:
@@ -17,7 +27,8 @@ def test_a_manifest_that_raised_no_event_is_found(lone: Corner) -> None:
     path = lone.drop("a.csv", tuples(2))
     assert not sweep(lone, timedelta(0))
 
-    assert sweep(lone, GRACE + timedelta(seconds=5)) == [json.dumps({"name": path})]
+    (found,) = sweep(lone, GRACE + timedelta(seconds=5))
+    assert json.loads(found)["name"] == path
     assert len(lone.results) == 1
     assert not sweep(lone, timedelta(hours=9))
 
@@ -61,13 +72,71 @@ def test_a_lost_wake_up_is_made_up_for(lone: Corner) -> None:
 def test_a_manifest_that_ends_every_process_is_stalled(lone: Corner, die: Die) -> None:
     """It is not looped for ever: after five starts an operator is told, once."""
     path = lone.drop("a.csv", tuples(2))
-    die(lone, path, 4)
-    (blob,) = lone.cloud.blob_service().get_container_client("intake-ledger").list_blobs(name_starts_with="uploads/")
-    record = lone.cloud.blob_service().get_blob_client("intake-ledger", blob.name)
-    record.set_blob_metadata(record.get_blob_properties().metadata | {"starts": "5"})
+    for n in range(5):
+        assert die(lone, path, 9, after=n * OUT_OF_REACH) == -signal.SIGKILL
+    posts = len(lone.posts)
 
-    assert len(sweep(lone, TERM + GRACE + timedelta(seconds=5))) == 1
-    assert not lone.posts
+    assert len(sweep(lone, 5 * OUT_OF_REACH + GRACE)) == 1
+    assert len(lone.posts) == posts
     (alert,) = lone.alerts
     assert alert["data"]["problem"] == "manifest-stalled"
     assert not sweep(lone, timedelta(hours=9))
+
+
+def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(lone: Corner, die: Die) -> None:
+    """There is no record of it to count in, and no answer: an operator is told, daily, and has it read again."""
+    path = lone.drop("a.csv", tuples(2))
+    lone.services(timedelta(minutes=10)).sweep.run()
+    (found,) = lone.queued()
+    for _ in range(5):
+        assert die(lone, found, 3, "intake.resume") == -signal.SIGKILL
+    assert not list(lone.intake.ledger.states())
+
+    for minutes in (20, 30, 60 * 25):
+        sweep(lone, timedelta(minutes=minutes))
+    assert [a["data"]["problem"] for a in lone.alerts] == ["manifest-unread"] * 2
+    assert not lone.calls
+    assert not lone.report_files(path)
+
+    assert main(["resume", lone.alerts[0]["data"]["about"]], lone.environment) == 0
+    sweep(lone, timedelta(minutes=1))
+    assert len(lone.results) == 1
+    assert lone.alerts[-1]["type"].endswith("resolved")
+    assert not list(lone.intake.ledger.unread(""))
+
+
+def test_what_is_not_read_for_an_operator_s_fault_is_not_counted(lone: Corner) -> None:
+    """However many sweeps find it, the manifest is read when the list of customers is there."""
+    lone.settings["CUSTOMERS"] = "settings/customers.json"
+    lone.drop("a.csv", tuples(2))
+    for n in range(1, 8):
+        assert len(sweep(lone, timedelta(minutes=10 * n))) == 1
+    assert [a["data"]["problem"] for a in lone.alerts] == ["customers-unreadable"]
+
+    del lone.settings["CUSTOMERS"]
+    sweep(lone, timedelta(minutes=80))
+    assert len(lone.results) == 1
+
+
+def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
+    """Storage keeps such a name where it is sent by hand; no sweep finds it a second time."""
+    lone.drop("a.part", b"")
+    put_as_it_is(lone, f"{lone.folder}/../contoso/b.csv")
+    put_as_it_is(lone, f"{lone.folder}/./c.csv")
+
+    assert len(sweep(lone, timedelta(minutes=10))) == 2
+    assert not sweep(lone, timedelta(hours=9))
+    assert [e["data"]["reason"] for e in lone.rejections] == ["unknown-customer"] * 2
+
+
+def put_as_it_is(corner: Corner, name: str) -> None:
+    """Upload without a client that would normalize the name."""
+    azurite = corner.cloud.azurite
+    end = datetime.now(UTC) + timedelta(hours=1)
+    sas = generate_container_sas(ACCOUNT, "manifests", KEY, permission="cw", expiry=end)
+    address = httpx.URL(azurite.blob_url)
+    trusted = ssl.create_default_context(cafile=str(corner.cloud.certificates.ca))
+    with closing(HTTPSConnection(address.host, address.port, context=trusted)) as connection:
+        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2024-08-04"}
+        connection.request("PUT", f"{address.path}/manifests/{name}?{sas}", b"x", headers)
+        assert connection.getresponse().status == 201

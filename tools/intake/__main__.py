@@ -86,10 +86,13 @@ def _find(parts: Parts, options: argparse.Namespace) -> int:
 
 
 def _resume(parts: Parts, options: argparse.Namespace) -> int:
-    entries = list(_to_resume(parts, options))
+    unread = list(parts.ledger.unread(options.id)) if options.id else []
+    for key, name in unread:
+        _say(options, key[:12], act.read_again(parts, key, name))
+    entries = [] if unread else list(_to_resume(parts, options))
     for entry in entries:
         _say(options, entry.key[:12], act.resume(parts, entry))
-    if not entries:
+    if not entries and not unread:
         raise look.NotFound("Nothing waits for that.")
     return 0
 

@@ -27,6 +27,13 @@ def resume(parts: Parts, entry: Entry) -> str:
     return "goes on now." if not going.problem else f"goes on now; {going.problem} ends with its first success."
 
 
+def read_again(parts: Parts, key: str, name: str) -> str:
+    """Have a blob read as if for the first time that was given up while it was read."""
+    parts.ledger.forget_readings(key)
+    parts.queues.announce(name, key)
+    return "is read again now."
+
+
 def stalled(parts: Parts) -> Iterator[Entry]:
     return (e for e in parts.ledger.entries() if e.state.stalled)
 
