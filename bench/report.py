@@ -20,4 +20,4 @@ class Line:
 
     def __str__(self) -> str:
         limit = "" if self.limit is None else f" (limit {self.limit:g}{self.unit})"
-        return f"{self.name}: {self.value:.2f}{self.unit}{limit}{'' if self.holds else '  OVER'}"
+        return f"{self.name}: {self.value:.2f}{self.unit}{limit}"
