@@ -74,8 +74,9 @@ def _serve(pipe: Connection, latency: float) -> None:
                     cloud.drop(f"contoso/{name}", data() if callable(data) else data)
                     pipe.send(None)
                 case ("calls",):
-                    pipe.send({name: len(server.requests) for name, server in named.items()})
+                    counts = {name: len(server.requests) for name, server in named.items()}
                     for server in named.values():
                         server.requests.clear()
+                    pipe.send(counts)
                 case _:
                     return
