@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -61,6 +62,12 @@ class Corner:
         path = self.drop(name, data, metadata)
         self.intake.receive(path)
         return path
+
+    def key(self, path: str) -> str:
+        """The key of a dropped manifest's record."""
+        blob = self.cloud.blob_service().get_blob_client("manifests", path)
+        etag = blob.get_blob_properties().etag.strip('"')
+        return sha256(f"manifests/{path}\n{etag}".encode()).hexdigest()
 
     def wake(self) -> int:
         """Let parked manifests' time come; returns how many were woken."""

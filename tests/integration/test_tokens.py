@@ -4,6 +4,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from local.simulators.faults import Fault, reset_before_reading, respond
 from local.simulators.server import Simulator
-from tests.integration.conftest import Corner
+from tests.integration.conftest import IMPATIENT, Corner
 from tests.integration.test_intake import tuples
 
 DAY = 86_400.0
@@ -157,10 +158,11 @@ def test_an_outage_on_the_way_to_the_secrets_is_nobody_s_fault(
     """The vault, or the identity that opens it, is down."""
     corner = new_corner(PARTNER_CLIENT_AUTH=way)
     corner.settings["ManifestStorage"] = corner.cloud.azurite.connection_string
-    assert corner.intake
+    hasty = replace(corner.intake, patience=replace(IMPATIENT, attempts=1))  # the clients are patient enough
     simulator: Simulator = getattr(corner.cloud, server)
     simulator.faults.add(respond(503, times=None))
-    path = corner.deliver("a.csv", tuples(1))
+    path = corner.drop("a.csv", tuples(1))
+    hasty.receive(path)
     assert not corner.alerts
     assert corner.report(path)["state"] == "waiting"
     simulator.faults.clear()
