@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from local.triggers import HostSettings
+from shared.intake import BUDGET
 from shared.manifest import Code
 from shared.partner_center import EXCHANGE_PROBLEMS
 from shared.settings import Settings
@@ -60,6 +62,14 @@ def test_operators_are_told_what_each_problem_wants() -> None:
     table = (ROOT / "docs/operators.md").read_text().split("| `problem` | do |")[1]
 
     assert set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)) == raised
+
+
+def test_the_time_budget_is_well_inside_the_function_s() -> None:
+    """What is under way when it is over may still take its time-outs and repeats."""
+    timeout = HostSettings.read(ROOT / "host.json").function_timeout
+
+    assert timeout is not None
+    assert timeout >= BUDGET * 3
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])

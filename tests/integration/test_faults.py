@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+import httpx
 import pytest
 
 from local.simulators.faults import (
@@ -12,9 +14,11 @@ from local.simulators.faults import (
     reset_after_reading,
     reset_before_reading,
     respond,
+    slow,
     trickle,
 )
-from tests.integration.conftest import Corner
+from shared.partner_center import BearerAuth, PartnerCenter
+from tests.integration.conftest import IMPATIENT, Corner
 from tests.integration.test_intake import serials, tuples
 
 PAGE = "<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -89,14 +93,33 @@ def test_what_lasts_is_waited_out(corner: Corner, kind: str, on: str) -> None:
     assert not corner.alerts
 
 
-def test_a_batch_whose_creation_was_accepted_unheard_is_appended_to_with_the_append_s_id(corner: Corner) -> None:
-    """Every answer is lost while it lasts; the batch is there by then, and its devices are not there twice."""
-    with fault(corner, accept_then_reset(), "POST deviceBatches", times=None):
-        corner.deliver("a.csv", tuples(2))
-    created = {p.headers["MS-RequestId"] for p in corner.posts}
+def test_a_batch_whose_creation_was_accepted_unheard_is_appended_to_with_the_append_s_id(
+    corner: Corner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partner Center forgot the id meanwhile and says that the batch exists: 806 makes the append harmless."""
+    monkeypatch.setattr(corner.cloud.partner_center, "remembers_request_ids", False)
+    with fault(corner, accept_then_reset(), "POST deviceBatches", times=1):
+        hasty = replace(corner.intake, patience=replace(IMPATIENT, attempts=1))
+        hasty.receive(corner.drop("a.csv", tuples(2)))
     corner.wake()
 
-    assert len(created) == 1
+    unheard, again, append = corner.posts
+    assert (unheard.status, again.status, append.status) == (None, 409, 202)
+    assert unheard.headers["MS-RequestId"] == again.headers["MS-RequestId"] != append.headers["MS-RequestId"]
+    assert unheard.body == again.body
+    assert corner.results[0]["data"]["requestId"] == append.headers["MS-RequestId"]
+    assert len(corner.results) == 1
+
+
+def test_an_answer_that_comes_too_late_is_asked_for_again(corner: Corner) -> None:
+    """Accepted, and the client had given up by then: the repeat has the same id, and adds nothing."""
+    with httpx.Client(timeout=0.5) as http, fault(corner, slow(1), "POST deviceBatches", times=1):
+        auth = BearerAuth(corner.services().token_life.tokens, corner.cloud.partner_center.url)
+        partner_center = PartnerCenter(corner.cloud.partner_center.url, auth, http=http)
+        replace(corner.intake, partner_center=partner_center).receive(corner.drop("a.csv", tuples(2)))
+
+    assert len({p.headers["MS-RequestId"] for p in corner.posts}) == 1
+    assert len(corner.posts) == 2
     assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001"]
     assert len(corner.results) == 1
 

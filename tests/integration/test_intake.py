@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from local.simulators.faults import accept_then_reset, respond
+from local.simulators.faults import accept_then_reset, respond, slow
 from shared.plan import Upload
 from tests.integration.conftest import Corner
 
@@ -412,6 +413,35 @@ def test_a_stale_wake_up_does_nothing(corner: Corner) -> None:
     assert len(corner.posts) == posts == 1
 
 
+def test_wake_ups_do_not_multiply(lone: Corner) -> None:
+    """A delivery, or a sweep, that finds one to come adds none, and does nothing."""
+    on = f"GET */{lone.customer}/*"
+    lone.cloud.partner_center.faults.add(respond(429, headers={"Retry-After": "600"}, on=on))
+    path = lone.deliver("a.csv", tuples(2))
+    for _ in range(3):
+        lone.intake.receive(path)
+    lone.services(timedelta(minutes=5)).sweep.run()
+
+    retries = lone.cloud.queue_service().get_queue_client("intake-retries")
+    assert retries.get_queue_properties().approximate_message_count == 1
+    assert len(lone.calls) == 1
+
+
+def test_what_was_planned_is_sent_as_planned_whatever_the_settings_are_by_then(
+    new_corner: Callable[..., Corner],
+) -> None:
+    """Another size of request, another batch, another customer id for the folder: nothing of it reaches this one."""
+    corner = new_corner(DEVICES_PER_REQUEST="2")
+    first_waits(corner)
+    (wake_up,) = corner.wake_ups()
+    customers = {"CUSTOMERS": json.dumps({corner.folder: {"customerId": str(uuid4()), "batchId": "Kiosk"}})}
+    changed = Corner(corner.cloud, corner.customer, {"DEVICES_PER_REQUEST": "500", "HASH_CHECK": "off"} | customers)
+    changed.intake.resume(wake_up)
+
+    assert [len(p.json["Devices"] if isinstance(p.json, dict) else p.json) for p in corner.posts] == [2, 1]
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
+
+
 def test_a_token_without_mfa_is_the_operators(corner: Corner) -> None:
     """The `amr` claim is looked at before the first call."""
     corner.cloud.entra.amr = ["pwd"]
@@ -549,6 +579,7 @@ def test_a_customer_of_somebody_else_is_named(corner: Corner) -> None:
         ("/customers/c/batchJobStatus/j", "/v1/customers/c/batchJobStatus/j"),
         ("customers/c/batchJobStatus/j", "/v1/customers/c/batchJobStatus/j"),
         ("/v1/customers/c/batchJobStatus/j", "/v1/customers/c/batchJobStatus/j"),
+        ("{base}/v1/customers/c/batchJobStatus/j", "/v1/customers/c/batchJobStatus/j"),
         ("https://elsewhere.example/v1/customers/c/batchJobStatus/j", None),
         ("/" + "x" * 3000, None),
         ("", None),
@@ -556,6 +587,7 @@ def test_a_customer_of_somebody_else_is_named(corner: Corner) -> None:
 )
 def test_every_shape_of_location_is_kept_verbatim(corner: Corner, location: str, tracking_path: str | None) -> None:
     """The header goes onto the queue as it came; the tracking URI only where it leads to Partner Center."""
+    location = location.format(base=corner.cloud.partner_center.url)
     headers = {"Location": location} if location else {}
     corner.cloud.partner_center.faults.add(respond(202, headers=headers, on=f"POST */{corner.customer}/deviceBatches"))
     corner.deliver("a.csv", tuples(1))
@@ -621,12 +653,14 @@ def test_nothing_secret_and_no_hash_comes_out(corner: Corner, samples: Path, cap
 def test_what_the_time_budget_leaves_over_goes_on_in_another_invocation(corner: Corner) -> None:
     """A large manifest must not run into the function's time-out: it is parked without delay, and goes on behind."""
     corner.cloud.partner_center.add_batch(corner.customer, "Standard")
+    corner.cloud.partner_center.faults.add(slow(0.5, on=f"POST */{corner.customer}/*"))
     path = corner.drop("many.csv", tuples(1200))
-    hurried = replace(corner.intake, budget=timedelta(0))
+    hurried = replace(corner.intake, budget=timedelta(seconds=0.4))
     hurried.receive(path)
-    assert len(corner.posts) == 0
+    assert len(corner.posts) == 1
 
     assert corner.wake() == 1
+    assert len(corner.posts) == 3
     assert sorted(serials(corner.batches["Standard"])) == [f"SN-{n:05d}" for n in range(1200)]
     assert [e["data"]["part"] for e in corner.results] == [1, 2, 3]
     assert corner.report(path)["state"] == "submitted"

@@ -85,6 +85,18 @@ def test_the_alert_is_repeated_daily_and_names_what_waits(lone: Corner) -> None:
     assert second["data"]["waitingCount"] == 2
 
 
+def test_an_operator_s_fault_is_waited_out_however_long_it_lasts(lone: Corner) -> None:
+    """A month later nothing is stalled, and all goes on by itself."""
+    paths = dead_token(lone, 2)
+    sweep(lone, DAY * 30)
+    assert {problem for _, problem in said(lone)} == {"consent-needed"}
+
+    lone.cloud.entra.refuse(None)
+    sweep(lone, DAY * 30 + timedelta(minutes=10))
+    assert {lone.report(path)["state"] for path in paths} == {"submitted"}
+    assert said(lone)[-1] == ("resolved", "consent-needed")
+
+
 def test_an_alert_that_was_not_sent_is_made_up_for(lone: Corner) -> None:
     """Whoever found the problem died, or met a queue that was down, before the operators were told."""
     dead_token(lone, 1)

@@ -5,6 +5,7 @@ import signal
 import ssl
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from http.client import HTTPSConnection
 
 import httpx
@@ -12,7 +13,10 @@ import pytest
 from azure.storage.blob import generate_container_sas
 
 from local.azurite import ACCOUNT, KEY
-from local.simulators.faults import respond
+from local.cloud import LocalCloud
+from local.simulators.faults import Reply, respond
+from local.simulators.gateway import Gateway
+from local.simulators.server import ReceivedRequest
 from shared.ledger import TERM
 from shared.sweep import GRACE
 from tests.integration.conftest import Corner, Die, sweep
@@ -127,6 +131,54 @@ def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
     assert len(sweep(lone, timedelta(minutes=10))) == 2
     assert not sweep(lone, timedelta(hours=9))
     assert [e["data"]["reason"] for e in lone.rejections] == ["unknown-customer"] * 2
+
+
+class Full(Gateway):
+    """Storage that lists so many finished manifests, 5,000 a page, as the real one does."""
+
+    finished = 0
+
+    def carry_out(self, request: ReceivedRequest) -> Reply:
+        start, prefix = int(request.query.get("marker", 0)), request.query.get("prefix")
+        if request.query.get("comp") != "list" or prefix not in (None, "uploads/"):
+            return super().carry_out(request)
+        end = min(start + 5_000, self.finished)
+        blobs = "".join(self._upload(n) if prefix else self._manifest(n) for n in range(start, end))
+        more = end if end < self.finished else ""
+        rest = f"<Prefix>{prefix or ''}</Prefix><NextMarker>{more}</NextMarker>"
+        text = f"<EnumerationResults>{rest}<Blobs>{blobs}</Blobs></EnumerationResults>"
+        return Reply(200, text.encode(), {"Content-Type": "application/xml"})
+
+    def _manifest(self, n: int) -> str:
+        return self._blob(f"contoso/{n}.csv", "")
+
+    def _upload(self, n: int) -> str:
+        key = sha256(f"manifests/contoso/{n}.csv\n0x1".encode()).hexdigest()
+        return self._blob(f"uploads/{key}", "<Metadata><done>1</done></Metadata>")
+
+    def _blob(self, name: str, more: str) -> str:
+        moment = "Sun, 22 Nov 2026 10:00:00 GMT"
+        dates = f"<Creation-Time>{moment}</Creation-Time><Last-Modified>{moment}</Last-Modified>"
+        kind = "<Etag>0x1</Etag><Content-Length>9</Content-Length><BlobType>BlockBlob</BlobType>"
+        return f"<Blob><Name>{name}</Name><Properties>{dates}{kind}</Properties>{more}</Blob>"
+
+
+def test_a_sweep_stays_cheap(cloud: LocalCloud) -> None:
+    """Ten thousand finished manifests are two pages of records and two of blobs, and nothing is queued."""
+    certificates, azurite = cloud.certificates, cloud.azurite
+    with Full(certificates, azurite.blob_url) as blobs, Gateway(certificates, azurite.queue_url) as queues:
+        uris = {"ManifestStorage__blobServiceUri": blobs.url, "ManifestStorage__queueServiceUri": queues.url}
+        swept = Corner(cloud, settings=uris).services().sweep
+        queues.requests.clear()
+        calls = []
+        for blobs.finished in (10, 10_000):
+            blobs.requests.clear()
+            swept.run()
+            calls.append(len(blobs.requests))
+
+    assert calls[1] - calls[0] == 2
+    assert calls[0] < 6
+    assert not queues.requests
 
 
 def put_as_it_is(corner: Corner, name: str) -> None:
