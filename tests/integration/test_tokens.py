@@ -1,18 +1,24 @@
 """App+User tokens against Entra, the vault and the managed identity as they fail; the refresh token and its life."""
 
+import base64
 import json
 import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
-from local.simulators.faults import Fault, reset_before_reading, respond
+from local.azurite import KEY
+from local.certificates import make_application_certificate
+from local.simulators.faults import Fault, reset_after_reading, reset_before_reading, respond
 from local.simulators.server import Simulator
-from tests.integration.conftest import IMPATIENT, Corner
+from shared.key_vault import _from_pfx
+from shared.settings import Settings
+from tests.integration.conftest import IMPATIENT, Corner, sweep
 from tests.integration.test_intake import tuples
 
 DAY = 86_400.0
@@ -138,6 +144,54 @@ def test_a_vault_that_refuses_is_the_operator_s(
     assert words in alert["data"]["advice"]
 
 
+def another_certificate(corner: Corner) -> None:
+    pfx = base64.b64encode(make_application_certificate().pfx).decode()
+    corner.cloud.key_vault.set_secret("partner-client-certificate", pfx)
+
+
+def no_identity(after: int) -> Callable[[Corner], None]:
+    """None is assigned; `after`: for so many of its tokens it still was."""
+    refused = respond(400, {"message": "No User Assigned or Delegated Managed Identity found"}, times=None, after=after)
+    return lambda corner: corner.cloud.managed_identity.faults.add(refused)
+
+
+@pytest.mark.parametrize(
+    ("way", "break_it", "problem"),
+    [
+        ("secret", lambda c: c.cloud.key_vault.set_secret("partner-client-secret", "x"), "client-credential-refused"),
+        ("secret", no_identity(0), "managed-identity-refused"),
+        ("certificate", another_certificate, "client-credential-refused"),
+        ("certificate", lambda c: c.cloud.key_vault.forget("partner-client-certificate"), "secret-missing"),
+        ("managed-identity", no_identity(0), "managed-identity-refused"),
+        ("managed-identity", no_identity(1), "managed-identity-refused"),
+    ],
+)
+def test_a_proof_that_is_refused_is_the_operator_s_whichever_it_is(
+    lone: Corner, way: str, break_it: Callable[[Corner], None], problem: str
+) -> None:
+    """The manifest waits, and goes when there is a good one."""
+    storage = lone.cloud.azurite.connection_string
+    corner = Corner(lone.cloud, settings={"PARTNER_CLIENT_AUTH": way, "ManifestStorage": storage})
+    break_it(corner)
+    corner.deliver("a.csv", tuples(1))
+    assert problems(corner) == [("action-needed", problem)]
+
+    corner.cloud.managed_identity.faults.clear()
+    corner.settings["PARTNER_CLIENT_AUTH"] = "secret"
+    corner.cloud.key_vault.set_secret("partner-client-secret", corner.cloud.entra.client_secret)
+    sweep(corner, timedelta(minutes=10))
+    assert len(corner.results) == 1
+    assert problems(corner)[1:] == [("resolved", problem)]
+
+
+def test_what_is_no_vault_of_that_address_is_the_operator_s(lone: Corner) -> None:
+    """It gets no token of the app's."""
+    lone.settings["KEY_VAULT_URL"] = lone.cloud.key_vault.url.replace("127.0.0.1", "localhost")
+    lone.deliver("a.csv", tuples(1))
+    assert problems(lone) == [("action-needed", "vault-denied")]
+    assert not [r for r in lone.cloud.key_vault.requests if r.bearer]
+
+
 @pytest.mark.parametrize("text", ["no certificate", "-----BEGIN PRIVATE KEY-----\nhush", "aHVzaA=="])
 def test_a_certificate_that_is_none_is_the_operator_s(lone: Corner, text: str) -> None:
     """Without a word of what it holds."""
@@ -173,8 +227,10 @@ def test_an_outage_on_the_way_to_the_secrets_is_nobody_s_fault(
 # Its life
 
 
-def test_the_rotated_token_is_stored_when_the_stored_one_is_old(lone: Corner) -> None:
-    """With its end; the next exchange is made with it."""
+@pytest.mark.parametrize("way", ["secret", "certificate", "managed-identity"])
+def test_the_rotated_token_is_stored_when_the_stored_one_is_old(lone: Corner, way: str) -> None:
+    """With its end, whatever the app proves itself with; the next exchange is made with it."""
+    lone.settings["PARTNER_CLIENT_AUTH"] = way
     stored(lone, 8)
     lone.deliver("a.csv", tuples(1))
     newest = lone.cloud.key_vault.versions(NAME)[-1]
@@ -261,13 +317,16 @@ def test_the_end_is_told_thirty_days_before(lone: Corner) -> None:
     }
 
 
-def test_the_end_of_the_client_secret_is_told_in_time(lone: Corner) -> None:
+@pytest.mark.parametrize("way", ["secret", "certificate"])
+def test_the_end_of_the_app_s_proof_is_told_in_time(lone: Corner, way: str) -> None:
     """As far as the vault knows it."""
+    lone.settings["PARTNER_CLIENT_AUTH"] = way
+    name = f"partner-client-{way}"
     ends = int((datetime.now(UTC) + timedelta(days=20)).timestamp())
-    lone.cloud.key_vault.set_secret("partner-client-secret", lone.cloud.entra.client_secret, exp=ends)
+    lone.cloud.key_vault.set_secret(name, lone.cloud.key_vault.secret(name), exp=ends)
     lone.services().token_life.keep()
     assert problems(lone) == [("action-needed", "client-credential-expiring")]
-    lone.cloud.key_vault.set_secret("partner-client-secret", lone.cloud.entra.client_secret)
+    lone.cloud.key_vault.set_secret(name, lone.cloud.key_vault.secret(name))
     lone.services().token_life.keep()
     assert problems(lone)[1:] == [("resolved", "client-credential-expiring")]
 
@@ -300,41 +359,50 @@ def test_no_secret_comes_out_of_anything(lone: Corner, way: str, caplog: pytest.
     caplog.set_level(logging.DEBUG)
     for logger in ("azure", "msal", "urllib3", "httpx", "httpcore"):
         caplog.set_level(logging.DEBUG, logger)
-    corner = Corner(lone.cloud, settings={"PARTNER_CLIENT_AUTH": way})
-    cloud, raised = corner.cloud, []
-    stored(corner, 8)
-    for n, (server, fault) in enumerate(
-        [
-            (None, None),
-            (cloud.entra, respond(400, {"error": "invalid_grant", "error_codes": [50173]}, on="POST *")),
-            (cloud.entra, respond(500, on="POST *")),
-            (cloud.key_vault, respond(403)),
-            (cloud.key_vault, respond(403, on="PUT *")),
-            (cloud.partner_center, respond(401, reason="Unauthorized - MFA required")),
-            (cloud.partner_center, respond(500)),
-        ]
-    ):
-        if server and fault:
-            server.faults.add(fault)
+    storage = {"ManifestStorage": lone.cloud.azurite.connection_string}
+    corner = Corner(lone.cloud, settings={"PARTNER_CLIENT_AUTH": way} | storage)
+    cloud, shown = corner.cloud, []
+    faults = [
+        (cloud.entra, respond(400, {"error": "invalid_grant", "error_codes": [50173]}, on="POST *", times=None)),
+        (cloud.entra, respond(400, "<html>", on="POST *", times=None)),
+        (cloud.entra, reset_before_reading(on="POST *", times=None)),
+        (cloud.key_vault, respond(403, times=None)),
+        (cloud.key_vault, respond(403, on="PUT *", times=None)),
+        (cloud.managed_identity, respond(400, {"message": "No identity"}, times=None)),
+        (cloud.partner_center, respond(401, reason="Unauthorized - MFA required", times=None)),
+        (cloud.partner_center, respond(401, {"code": "1000"}, times=None)),
+        (cloud.partner_center, respond(400, {"code": "3000", "description": "Bad"}, times=None)),
+        (cloud.partner_center, reset_after_reading(times=None)),
+    ]
+    for n, (server, fault) in enumerate([(cloud.entra, Fault(on="nothing")), *faults]):
+        server.faults.add(fault)
         stored(corner, 8)
-        intake = corner.at(timedelta(0))
-        try:
-            intake.receive(corner.drop(f"{n}.csv", tuples(1, start=n)))
-            intake.partner_center.batches(corner.customer)
-        except Exception as error:  # noqa: BLE001
-            raised += traceback.TracebackException.from_exception(error, capture_locals=True).format()
-        cloud.entra.faults.clear()
-        cloud.key_vault.faults.clear()
-        cloud.partner_center.faults.clear()
+        services = corner.services()
+        intake = replace(services.intake, patience=replace(IMPATIENT, attempts=1))
+        intake.receive(corner.drop(f"{n}.csv", tuples(1, start=n)))
+        services.token_life.keep()
+        shown.append(outcome_of(services.token_life.grant.refresh_token))
+        shown.append(outcome_of(partial(intake.partner_center.batches, corner.customer)))
+        shown.append(repr(services) + repr(Settings.from_environment(corner.environment)))
+        server.faults.clear()
+    assert sum("Traceback" in text for text in shown) > len(faults)
 
     container = cloud.blob_service().get_container_client
     blobs = [container(name) for name in ("intake-ledger", "manifest-reports")]
     written = [c.download_blob(b.name).readall().decode() for c in blobs for b in c.list_blobs()]
     told = [text for queue in corner.queues for text in corner.texts(queue)]
-    came_out = "\n".join([caplog.text, *raised, *written, *told])
+    came_out = "\n".join([caplog.text, *shown, *written, *told, *corner.queued()])
     assert "consent-needed" in came_out
     for name, secret in secrets_of(corner).items():
         assert secret not in came_out, name
+
+
+def outcome_of(call: Callable[[], object]) -> str:
+    """All that can be seen of what was returned or raised."""
+    try:
+        return repr(call())
+    except Exception as error:  # noqa: BLE001
+        return f"{error!r} {vars(error)} " + "".join(traceback.format_exception(error))
 
 
 def secrets_of(corner: Corner) -> dict[str, str]:
@@ -347,4 +415,6 @@ def secrets_of(corner: Corner) -> dict[str, str]:
     secrets |= {f"bearer {n}": r.bearer for n, r in enumerate(cloud.key_vault.requests)}
     secrets["client secret"] = cloud.entra.client_secret
     secrets["certificate"] = cloud.key_vault.secret("partner-client-certificate")
+    secrets["private key"] = str(_from_pfx(secrets["certificate"])["private_key"]).splitlines()[9]
+    secrets |= {"account's key": KEY, "identity's header": cloud.managed_identity.header}
     return {name: s[len(s) // 2 :][:40] for name, s in secrets.items() if s}
