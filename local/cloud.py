@@ -51,7 +51,7 @@ class LocalCloud:
     def __enter__(self) -> Self:
         with ExitStack() as starting:
             self._start(starting)
-            self._seed()
+            self.seed()
             self._running = starting.pop_all()
         return self
 
@@ -81,15 +81,19 @@ class LocalCloud:
         )
         authority = f"{self.entra.url}/{TENANT}"
         self.key_vault = stack.enter_context(KeyVaultSimulator(self.certificates, identity.claims_of, authority))
-
-    def _seed(self) -> None:
-        """What an operator stores in the vault before the first manifest."""
         certificate = make_application_certificate()
         self.entra.register(certificate.certificate)
-        pfx = base64.b64encode(certificate.pfx).decode()
-        self.key_vault.set_secret("partner-client-secret", self.entra.client_secret)
-        self.key_vault.set_secret("partner-client-certificate", pfx, "application/x-pkcs12")
-        self.key_vault.set_secret("partner-refresh-token", self.entra.new_refresh_token())
+        self._pfx = base64.b64encode(certificate.pfx).decode()
+
+    def seed(self) -> None:
+        """What an operator stores in the vault before the first manifest; earlier versions are forgotten."""
+        for name, value, kind in (
+            ("partner-client-secret", self.entra.client_secret, None),
+            ("partner-client-certificate", self._pfx, "application/x-pkcs12"),
+            ("partner-refresh-token", self.entra.new_refresh_token(), None),
+        ):
+            self.key_vault.forget(name)
+            self.key_vault.set_secret(name, value, kind)
 
     def settings(self) -> dict[str, str]:
         """The function app's environment."""

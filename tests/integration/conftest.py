@@ -263,13 +263,36 @@ def corner(cloud: LocalCloud) -> Corner:
     return Corner(cloud)
 
 
+@pytest.fixture(scope="session")
+def lone_cloud() -> Iterator[LocalCloud]:
+    """For one test after the other: each finds it as new."""
+    with LocalCloud() as cloud:
+        yield cloud
+
+
 @pytest.fixture
-def lone() -> Iterator[Corner]:
+def lone(lone_cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Corner:
     """A corner with a cloud of its own: a sweep sees all that lies in it."""
-    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.settings().items():
-            patch.setenv(name, value)
-        yield Corner(cloud)
+    as_new(lone_cloud)
+    for name, value in lone_cloud.settings().items():
+        monkeypatch.setenv(name, value)
+    return Corner(lone_cloud)
+
+
+def as_new(cloud: LocalCloud) -> None:
+    """Storage is empty, the vault holds what it did at first, and nothing is refused."""
+    blobs, queues = cloud.blob_service(), cloud.queue_service()
+    for container in blobs.list_containers():
+        blobs.delete_container(container)
+    for queue in queues.list_queues():
+        queues.delete_queue(queue)
+    for simulator in (cloud.partner_center, cloud.entra, cloud.key_vault, cloud.managed_identity):
+        simulator.faults.clear()
+        simulator.requests.clear()
+    cloud.entra.refuse(None)
+    cloud.entra.before_answering = lambda: None
+    cloud.key_vault.denied.clear()
+    cloud.seed()
 
 
 @pytest.fixture
