@@ -331,6 +331,7 @@ class Intake:
     def _post(self, claim: Claim, part: Part, devices: bytes, batches: _KnownBatches) -> tuple[str, Accepted]:
         customer_id = claim.plan.customer_id or ""
         existing = batches.find(part.batch_id)
+        claim.unheard = True
         if existing is None:
             try:
                 accepted = self._patiently(
@@ -492,9 +493,9 @@ class _KnownBatches:
         self._customer_id = claim.plan.customer_id or ""
         submitted = (o.batch_id for o in claim.outcomes.values() if o.kind == "submitted")
         self._spelling = {batch_id.casefold(): batch_id for batch_id in submitted}
-        # An earlier start may have posted a creation and died before the answer was kept. The list cannot tell whether
-        # the batch it shows is that one's: so a batch's open first request is repeated as a creation, with its own id.
-        self._listed = not claim.is_fresh
+        # A creation may have been carried out unheard. The list cannot tell whether the batch it shows is that one's:
+        # so a batch's open first request is repeated as a creation, with its own id.
+        self._listed = claim.unheard
         self._refusal: RequestRefused | None = None
 
     def find(self, batch_id: str) -> str | None:

@@ -72,6 +72,7 @@ class State:
     `told` counts the outcomes whose messages were sent, in the order of the parts; `starts` the times that somebody
     took hold of it since it was last let go in good order; `waits` the times it was parked, and `since` when first,
     without progress between. `problem` is what operators were told of; without `due` it waits until that is over.
+    `unheard`: it was let go with a request whose answer did not come, and which may have been carried out.
     """
 
     holder: str = ""
@@ -85,6 +86,7 @@ class State:
     problem: str = ""
     since: datetime | None = None
     stalled: bool = False
+    unheard: bool = False
 
     def as_metadata(self) -> dict[str, str]:
         values = {
@@ -99,6 +101,7 @@ class State:
             "problem": self.problem,
             "since": self.since.isoformat() if self.since else "",
             "stalled": "1" if self.stalled else "",
+            "unheard": "1" if self.unheard else "",
         }
         return {name: value for name, value in values.items() if value}
 
@@ -117,6 +120,7 @@ class State:
             problem=metadata.get("problem", ""),
             since=datetime.fromisoformat(since) if since else None,
             stalled=bool(metadata.get("stalled")),
+            unheard=bool(metadata.get("unheard")),
         )
 
     def is_left_alone(self, now: datetime) -> bool:
@@ -128,6 +132,11 @@ class State:
 
     def is_waiting(self, now: datetime) -> bool:
         return self.waits_for_operator or bool(self.due and now < self.due)
+
+    @property
+    def may_be_unheard(self) -> bool:
+        """Whether a request may have been carried out whose answer is not here; a holder may have died over one."""
+        return self.unheard or bool(self.holder)
 
     @property
     def waits_for_operator(self) -> bool:
@@ -187,7 +196,7 @@ class Ledger:
         etag = self._write(draft.plan, draft, draft.whole, state)
         if etag is None:
             return self._take_over(draft.plan.upload.key)
-        return Claim(self, draft.plan, self._upload(draft.plan.upload.key), state, etag, draft, is_fresh=True)
+        return Claim(self, draft.plan, self._upload(draft.plan.upload.key), state, etag, draft)
 
     def _write(self, plan: Plan, sections: Sections, whole: Section, state: State) -> str | None:
         """A new record's ETag; None where there is one already."""
@@ -238,7 +247,9 @@ class Ledger:
             state, now = State.of(found.metadata), self._clock()
             if state.done or state.is_held(now):
                 return None
-            going = State(told=state.told, problem=state.problem, due=now, nonce=str(uuid4()))
+            going = State(
+                told=state.told, problem=state.problem, due=now, nonce=str(uuid4()), unheard=state.may_be_unheard
+            )
             try:
                 blob.set_blob_metadata(
                     going.as_metadata(), etag=found.etag, match_condition=MatchConditions.IfNotModified
@@ -277,6 +288,7 @@ class Ledger:
         if state.done or state.stalled or state.is_held(now) or (state.is_waiting(now) and not woken):
             return None
         claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
+        claim.unheard = state.may_be_unheard
         try:
             claim.change(holder=str(uuid4()), until=now + TERM, starts=state.starts + 1, due=None, nonce="")
         except ClaimLost:
@@ -363,11 +375,9 @@ class Claim:
         state: State,
         etag: str,
         sections: Sections,
-        *,
-        is_fresh: bool = False,
     ) -> None:
         self.plan = plan
-        self.is_fresh = is_fresh  # nobody worked on this upload before
+        self.unheard = False  # a request left, then or earlier, whose answer is not kept
         self.key = plan.upload.key
         self.state = state
         self.outcomes: dict[str, Outcome] = {}
@@ -387,6 +397,7 @@ class Claim:
     def keep(self, what: str, outcome: Outcome) -> Outcome:
         """Keep an outcome. It needs no claim: an answer that came must not be lost because the claim was."""
         self.outcomes[what] = self._ledger.keep(self.key, what, outcome)
+        self.unheard = False
         return self.outcomes[what]
 
     def change(self, **changes: object) -> None:
@@ -420,16 +431,19 @@ class Claim:
     def park(self, due: datetime | None, problem: str, since: datetime | None) -> str:
         """Let go until `due`, or until `problem` is over; returns the nonce of the wake-up that may bring it back."""
         nonce, waits = str(uuid4()), self.state.waits + 1
-        self.change(holder="", until=None, starts=0, waits=waits, due=due, nonce=nonce, problem=problem, since=since)
+        self._let_go(starts=0, waits=waits, due=due, nonce=nonce, problem=problem, since=since)
         return nonce
 
     def stall(self, problem: str) -> None:
         """Let go until a person sets it going again."""
-        self.change(holder="", until=None, due=None, nonce=str(uuid4()), problem=problem, stalled=True)
+        self._let_go(due=None, nonce=str(uuid4()), problem=problem, stalled=True)
 
     def release(self) -> None:
         """Let go at once, for whoever comes next."""
-        self.change(holder="", until=None)
+        self._let_go()
+
+    def _let_go(self, **changes: object) -> None:
+        self.change(holder="", until=None, unheard=self.unheard, **changes)
 
 
 class _Remote:

@@ -398,6 +398,15 @@ def test_a_dead_refresh_token_parks_the_work_and_wakes_the_operator(corner: Corn
     assert corner.report(path)["state"] == "submitted"
 
 
+def test_what_waited_before_its_first_request_asks_which_batches_there_are(corner: Corner) -> None:
+    """Nothing of it can have arrived unheard: a batch that the customer has is not created to see."""
+    corner.cloud.partner_center.add_batch(corner.customer, "Standard")
+    first_waits(corner)
+    assert corner.wake() == 1
+
+    assert [(p.status, p.path.rsplit("/", 1)[1]) for p in corner.posts] == [(202, "devices")]
+
+
 def test_a_stale_wake_up_does_nothing(corner: Corner) -> None:
     """Only the wake-up that counts goes on; others are dropped."""
     corner.cloud.partner_center.faults.add(

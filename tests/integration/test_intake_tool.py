@@ -294,7 +294,7 @@ def test_a_duplicate_names_the_first(corner: Corner, tool: Tool) -> None:
 
     assert tool("resubmit", path, "--yes").endswith("2 devices in 1 requests.\n")
     carried_out(corner)
-    assert len(corner.posts) == 3  # a creation that the batch is there for already, then the append
+    assert len(corner.posts) == 2
     assert corner.results[-1]["type"].endswith("upload.submitted")
 
 
