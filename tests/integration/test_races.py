@@ -132,6 +132,23 @@ def test_two_manifests_for_the_same_new_batch(corner: Corner) -> None:
     assert len(corner.results) == 2
 
 
+def test_a_first_upload_that_ends_under_the_look_of_another_was_not_refused(cloud: LocalCloud) -> None:
+    """The second reads how its content went so far, and the first has its last request accepted: it goes once."""
+    with gated(cloud) as one:
+        outage = respond(503, on=f"GET */{one.corner.customer}/deviceBatches", times=3)
+        cloud.partner_center.faults.add(outage)
+        one.corner.deliver("first.csv", tuples(2))
+        (wake_up,) = one.corner.wake_ups()
+        one.blobs.requests.clear()
+        one.blobs.faults.add(slow(0.5, on="GET */intake-ledger"))
+        path = one.corner.drop("second.csv", tuples(2))
+        first = Corner(cloud, one.corner.customer).intake
+        with meanwhile(one.blobs, "GET", "/intake-ledger", lambda: first.resume(wake_up)):
+            one.corner.intake.receive(path)
+    assert len(one.corner.posts) == 1
+    assert one.corner.report(path)["verdict"] == "duplicate"
+
+
 def test_twenty_deliveries_at_once_are_one(new_corner: Callable[..., Corner]) -> None:
     """Event Grid says it again while it is worked on."""
     corner = new_corner(DEVICES_PER_REQUEST="1")

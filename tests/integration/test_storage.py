@@ -113,7 +113,7 @@ def bring_home(corner: Corner) -> None:
     for _ in range(3):
         states = {entry.key: entry.state for entry in ledger.entries(key)}
         if key not in states or not (states[key].done or states[key].nonce):
-            corner.at(OUT_OF_REACH).receive(path)
+            corner.same_services(OUT_OF_REACH).intake.receive(path)
         elif not states[key].done:
             corner.intake.resume(wake_up(corner))
 
