@@ -349,8 +349,8 @@ class Ledger:
                 key = found.readall().decode()
             if key == mine:
                 return None
-            first = First(key, self.state(key).done)  # before its outcomes: one that has ended has all of them
-            if not plan.upload.resubmit and not (first.has_ended and self._was_refused(key)):
+            first = self._first(key)
+            if first and not plan.upload.resubmit and not (first.has_ended and self._was_refused(key)):
                 return first
             try:
                 blob.upload_blob(mine.encode(), **only_over(found.properties.etag))
@@ -358,6 +358,12 @@ class Ledger:
             except ResourceModifiedError:
                 continue  # somebody else replaced it just now, or our own first try did: look again
         raise RuntimeError(f"content/{content} keeps changing")
+
+    def _first(self, key: str) -> First | None:
+        """Looked at before its outcomes: one that has ended has all of them. None where its record was cleared away."""
+        with suppress(ResourceNotFoundError):
+            return First(key, self.state(key).done)
+        return None
 
     def _was_refused(self, key: str) -> bool:
         sent = [o for o in self.outcomes(key).values() if o.kind == "submitted"]

@@ -208,6 +208,15 @@ def test_the_same_content_is_sent_again_where_its_sender_insists(corner: Corner)
     assert len(corner.posts) == 2
 
 
+def test_content_whose_first_record_was_cleared_away_is_sent(corner: Corner) -> None:
+    """Nobody knows any more what became of it."""
+    first = corner.deliver("first.csv", tuples(3))
+    corner.cloud.blob_service().get_blob_client("intake-ledger", f"uploads/{corner.key(first)}").delete_blob()
+    corner.deliver("second.csv", tuples(3))
+
+    assert [e["type"] for e in corner.results] == [SUBMITTED, SUBMITTED]
+
+
 def test_the_same_content_for_another_batch_is_no_duplicate(corner: Corner) -> None:
     """Content counts together with the batches it goes to."""
     corner.deliver("first.csv", tuples(3))
