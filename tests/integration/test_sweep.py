@@ -87,7 +87,9 @@ def test_a_manifest_that_ends_every_process_is_stalled(lone: Corner, die: Die) -
     assert not sweep(lone, timedelta(hours=9))
 
 
-def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(lone: Corner, die: Die) -> None:
+def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(
+    lone: Corner, die: Die, capsys: pytest.CaptureFixture[str]
+) -> None:
     """There is no record of it to count in, and no answer: an operator is told, daily, and has it read again."""
     path = lone.drop("a.csv", tuples(2))
     lone.services(timedelta(minutes=10)).sweep.run()
@@ -102,7 +104,10 @@ def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(lone: C
     assert not lone.calls
     assert not lone.report_files(path)
 
-    assert main(["resume", lone.alerts[0]["data"]["about"]], lone.environment) == 0
+    manifest_id = lone.alerts[0]["data"]["about"]
+    assert main(["find", "a.csv"], lone.environment) == 0
+    assert f"Try: resume {manifest_id}" in capsys.readouterr().out
+    assert main(["resume", manifest_id], lone.environment) == 0
     sweep(lone, timedelta(minutes=1))
     assert len(lone.results) == 1
     assert lone.alerts[-1]["type"].endswith("resolved")

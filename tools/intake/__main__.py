@@ -77,7 +77,9 @@ def _find(parts: Parts, options: argparse.Namespace) -> int:
             print(_line({"id": upload.id, "name": upload.name, "received": upload.received.isoformat(), "state": None}))
         else:
             name = printable(upload.name)
-            print(f"{upload.received:%Y-%m-%d %H:%M}  {upload.id}  {'not read yet':<20}  {name}  A sweep brings it in.")
+            begun = list(parts.ledger.unread(upload.key))
+            then = f"It ended who read it. Try: resume {upload.id}" if begun else "A sweep brings it in."
+            print(f"{upload.received:%Y-%m-%d %H:%M}  {upload.id}  {'not read yet':<20}  {name}  {then}")
     if not count:
         raise look.NotFound(
             f"Nothing has “{printable(options.text)}” as its path, id, customer, serial or product key."
