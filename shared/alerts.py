@@ -99,14 +99,15 @@ class Alerts:
             problem = Problem.from_json(blob.download_blob().readall())
             self._say(problem, waiting(), count, metadata)
 
-    def resolve(self, problem_id: str) -> None:
-        """Take the alert back, if there is one."""
+    def resolve(self, problem_id: str) -> bool:
+        """Take the alert back; False where there is none (any more)."""
         problem = self.find(problem_id)
         if problem is None:
-            return
+            return False
         self._queues.send(action_resolved(problem, self._url(problem_id), self._clock()))
         with suppress(ResourceNotFoundError):
             self._blob(problem_id).delete_blob()
+        return True
 
     def find(self, problem_id: str) -> Problem | None:
         """What operators were told of a problem; None where it is over."""

@@ -382,14 +382,16 @@ class Intake:
         claim.done()
 
     def _resolve(self, claim: Claim) -> None:
-        """What this manifest waited for is over: take the alert back, and wake all others that wait for the same."""
+        """What this manifest waited for is over: take the alert back, and wake all others that wait for the same.
+
+        Whoever finds it taken back already wakes nobody: each would wake all that are left.
+        """
         problem = claim.state.problem
-        if not problem:
+        if not problem or not self.alerts.resolve(problem):
             return
         logger.info("problem.resolved id=%s problem=%s", claim.plan.upload.id, problem)
-        self.alerts.resolve(problem)
         for key, state in self.ledger.states():
-            if state.problem == problem and key != claim.key and not state.stalled:
+            if state.problem == problem and state.nonce and not state.stalled:
                 self.queues.wake(key, state.nonce)
 
     def _receipt(self, claim: Claim, state: State) -> None:

@@ -38,7 +38,7 @@ class Sweep:
     queues: Queues
     alerts: Alerts
     clock: Callable[[], datetime]
-    checks: Sequence[Callable[[], None]] = ()  # of problems that are no manifest's
+    checks: Sequence[Callable[[], object]] = ()  # of problems that are no manifest's
 
     def run(self) -> None:
         """Queue all that is due. A wake-up that is one too many is found stale, or finds the manifest held."""

@@ -62,6 +62,20 @@ def test_when_it_is_over_it_is_said_and_all_goes_on(lone: Corner) -> None:
     assert len(lone.alerts) == 2
 
 
+def test_each_is_woken_once_when_it_is_over(lone: Corner) -> None:
+    """By the one that took the alert back; where each woke all that are left, a hundred would be five thousand."""
+    dead_token(lone, 6)
+    lone.cloud.entra.refuse(None)
+    services = lone.services(timedelta(minutes=10))
+    services.sweep.run()
+    woken = []
+    while some := lone.carry_out(services.intake):
+        woken += some
+
+    assert len(lone.results) == 6
+    assert len(woken) == 6
+
+
 def test_a_redelivery_does_not_ask(lone: Corner) -> None:
     """Event Grid says it again; the manifest waits for the problem's end as before."""
     (path,) = dead_token(lone, 1)
