@@ -55,6 +55,7 @@ class Fault:
     fraction: float = 1.0  # of the matching requests
     reply: Reply | None = None  # instead of carrying the request out
     delay: float = 0.0  # seconds, after it was carried out and before anything is answered
+    until: threading.Event | None = None  # the same, until this is set
     reset: Reset | None = None
     bytes_per_second: float | None = None  # of the answer, its head included
 
@@ -104,6 +105,11 @@ def accept_then_hang(seconds: float, **matching: Unpack[Matching]) -> Fault:
 def slow(seconds: float, **matching: Unpack[Matching]) -> Fault:
     """Carried out at once, and answered so much later."""
     return Fault(delay=seconds, **matching)
+
+
+def hold(until: threading.Event, **matching: Unpack[Matching]) -> Fault:
+    """Carried out at once, and answered when `until` is set."""
+    return Fault(until=until, **matching)
 
 
 def trickle(bytes_per_second: float, **matching: Unpack[Matching]) -> Fault:

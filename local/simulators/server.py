@@ -26,6 +26,7 @@ from local.simulators.faults import Fault, FaultPlan, Reply, Reset, json_reply
 
 _log = logging.getLogger(__name__)
 _HANDSHAKE_SECONDS = 10
+_LONGEST_HOLD = 60.0  # seconds
 
 
 class ConnectionCutError(Exception):
@@ -210,6 +211,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         reply = fault.reply or self._carried_out(request)
         request.location = reply.headers.get("Location")
         self._wait(self._simulator.latency + fault.delay)
+        if fault.until:
+            fault.until.wait(_LONGEST_HOLD)
         self._reset_if(fault, Reset.AFTER_CARRYING_OUT)
         # Before the bytes leave: who has the answer in hand may look here at once.
         request.status = reply.status

@@ -3,12 +3,14 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 from local.cloud import LocalCloud
-from local.simulators.faults import respond, slow
-from local.simulators.server import Simulator
+from local.simulators.faults import hold, respond
+from local.simulators.server import ReceivedRequest, Simulator
 from shared.ledger import TERM
 from tests.integration.conftest import Corner, gated
 from tests.integration.test_crashes import told_once_or_the_same_again
@@ -18,21 +20,30 @@ OUT_OF_REACH = TERM + timedelta(seconds=5)  # a claim that nobody renewed is ove
 
 
 @contextmanager
-def meanwhile(simulator: Simulator, method: str, path: str, act: Callable[[], object]) -> Iterator[None]:
-    """Acts as soon as the simulator has carried out such a request, whose answer must be slow."""
-    seen = threading.Event()
+def meanwhile(simulator: Simulator, on: str, act: Callable[[], object], times: int = 1) -> Iterator[None]:
+    """Acts when so many such requests were carried out, and before any of them is answered."""
+    acted, over = threading.Event(), threading.Event()
+    simulator.faults.add(hold(acted, on=on, times=times))
+    seen = len(simulator.requests)
 
     def look() -> None:
-        while not any(r.carried_out and r.method == method and r.path.endswith(path) for r in list(simulator.requests)):
-            if seen.wait(0.01):
+        while sum(r.carried_out and _is(r, on) for r in simulator.requests[seen:]) < times:
+            if over.wait(0.01):
                 return
         act()
+        acted.set()
 
     looking = threading.Thread(target=look)
     looking.start()
-    yield
-    seen.set()
-    looking.join()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
+
+
+def _is(request: ReceivedRequest, on: str) -> bool:
+    return fnmatchcase(f"{request.method} {request.path}".lower(), on.lower())
 
 
 def long(version: str) -> bytes:
@@ -44,9 +55,8 @@ def long(version: str) -> bytes:
 def test_a_blob_replaced_while_it_is_read_is_read_anew(cloud: LocalCloud) -> None:
     """The new one is the manifest; nothing of the old one is sent."""
     with gated(cloud) as one:
-        one.blobs.faults.add(slow(0.5, on="GET */a.csv"))
         path = one.corner.drop("a.csv", long("old"))
-        with meanwhile(one.blobs, "GET", "/a.csv", lambda: one.corner.drop("a.csv", long("new"))):
+        with meanwhile(one.blobs, "GET */a.csv", lambda: one.corner.drop("a.csv", long("new"))):
             one.corner.intake.receive(path)
         assert {d["ModelName"] for d in one.corner.batches["Standard"]} == {"new"}
         assert len(one.corner.results) == 1
@@ -55,10 +65,9 @@ def test_a_blob_replaced_while_it_is_read_is_read_anew(cloud: LocalCloud) -> Non
 def test_a_blob_deleted_while_it_is_read_is_gone(cloud: LocalCloud) -> None:
     """Its sender took it back before anything was planned."""
     with gated(cloud) as one:
-        one.blobs.faults.add(slow(0.5, on="GET */a.csv"))
         path = one.corner.drop("a.csv", long("old"))
         blob = cloud.blob_service().get_blob_client("manifests", path)
-        with meanwhile(one.blobs, "GET", "/a.csv", blob.delete_blob):
+        with meanwhile(one.blobs, "GET */a.csv", blob.delete_blob):
             one.corner.intake.receive(path)
         assert not one.corner.calls
         assert not one.corner.rejections
@@ -88,11 +97,9 @@ def test_a_blob_deleted_while_parked_is_sent_all_the_same(corner: Corner) -> Non
 def test_a_blob_replaced_after_its_first_part_changes_no_other(new_corner: Callable[..., Corner]) -> None:
     """Parts of one manifest are of one version, whatever lies in the container meanwhile."""
     corner = new_corner(DEVICES_PER_REQUEST="1")
-    partner_center = corner.cloud.partner_center
-    partner_center.faults.add(slow(0.5, on=f"POST */{corner.customer}/deviceBatches"))
     path = corner.drop("a.csv", tuples(3))
-    end = f"{corner.customer}/deviceBatches"
-    with meanwhile(partner_center, "POST", end, lambda: corner.drop("a.csv", tuples(3, start=10))):
+    on = f"POST */{corner.customer}/deviceBatches"
+    with meanwhile(corner.cloud.partner_center, on, lambda: corner.drop("a.csv", tuples(3, start=10))):
         corner.intake.receive(path)
     assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
     corner.intake.receive(path)
@@ -102,12 +109,10 @@ def test_a_blob_replaced_after_its_first_part_changes_no_other(new_corner: Calla
 def test_a_claim_lost_under_a_post_loses_no_answer(new_corner: Callable[..., Corner]) -> None:
     """The worker was stopped for longer than its term, and another took over: one id, one message, told by either."""
     corner = new_corner(DEVICES_PER_REQUEST="2")
-    partner_center = corner.cloud.partner_center
-    partner_center.faults.add(slow(2, on=f"POST */{corner.customer}/deviceBatches"))
     path = corner.drop("a.csv", tuples(4))
-    end = f"{corner.customer}/deviceBatches"
+    on = f"POST */{corner.customer}/deviceBatches"
     other = corner.at(OUT_OF_REACH)
-    with meanwhile(partner_center, "POST", end, lambda: other.receive(path)):
+    with meanwhile(corner.cloud.partner_center, on, lambda: other.receive(path)):
         corner.intake.receive(path)
 
     assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002", "SN-00003"]
@@ -118,14 +123,11 @@ def test_a_claim_lost_under_a_post_loses_no_answer(new_corner: Callable[..., Cor
 
 def test_two_manifests_for_the_same_new_batch(corner: Corner) -> None:
     """Both see that it is not there yet: one creates it, the other appends."""
-    partner_center = corner.cloud.partner_center
-    partner_center.faults.add(slow(0.5, on=f"GET */{corner.customer}/deviceBatches", times=2))
     paths = [corner.drop(f"{n}.csv", tuples(2, start=n * 10)) for n in range(2)]
-    threads = [threading.Thread(target=corner.intake.receive, args=[path]) for path in paths]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert corner.intake
+    on = f"GET */{corner.customer}/deviceBatches"
+    with meanwhile(corner.cloud.partner_center, on, lambda: None, times=2), ThreadPoolExecutor() as pool:
+        list(pool.map(corner.intake.receive, paths))
 
     assert len(corner.batches["Standard"]) == 4
     assert sorted(p.status or 0 for p in corner.posts) == [202, 202, 409]
@@ -139,11 +141,9 @@ def test_a_first_upload_that_ends_under_the_look_of_another_was_not_refused(clou
         cloud.partner_center.faults.add(outage)
         one.corner.deliver("first.csv", tuples(2))
         (wake_up,) = one.corner.wake_ups()
-        one.blobs.requests.clear()
-        one.blobs.faults.add(slow(0.5, on="GET */intake-ledger"))
         path = one.corner.drop("second.csv", tuples(2))
         first = Corner(cloud, one.corner.customer).intake
-        with meanwhile(one.blobs, "GET", "/intake-ledger", lambda: first.resume(wake_up)):
+        with meanwhile(one.blobs, "GET */intake-ledger", lambda: first.resume(wake_up)):
             one.corner.intake.receive(path)
     assert len(one.corner.posts) == 1
     assert one.corner.report(path)["verdict"] == "duplicate"
@@ -154,11 +154,8 @@ def test_twenty_deliveries_at_once_are_one(new_corner: Callable[..., Corner]) ->
     corner = new_corner(DEVICES_PER_REQUEST="1")
     path = corner.drop("a.csv", tuples(3))
     assert corner.intake
-    threads = [threading.Thread(target=corner.intake.receive, args=[path]) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(corner.intake.receive, [path] * 20))
 
     assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
     assert len(corner.posts) == 3

@@ -14,7 +14,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 
 from local.cloud import LocalCloud
-from local.simulators.faults import Fault, accept_then_reset, respond, slow
+from local.simulators.faults import Fault, accept_then_reset, respond
 from tests.integration.conftest import Corner, gated
 from tests.integration.test_crashes import told_once_or_the_same_again
 from tests.integration.test_intake import serials, tuples
@@ -166,23 +166,23 @@ def test_storage_may_be_restarted_under_an_intake(tmp_path: Path, monkeypatch: p
             monkeypatch.setenv(name, value)
         corner = Corner(cloud)
         paths = [corner.drop(f"{n}.csv", tuples(2, start=n * 10)) for n in range(2)]
-        cloud.partner_center.faults.add(slow(AZURITE_SAVES + 1.5, on="POST */deviceBatches"))
+        starting = threading.Timer(0.5, cloud.azurite.start), threading.Timer(0.5, cloud.azurite.start)
 
-        def restart() -> None:
+        def kill() -> None:
             time.sleep(AZURITE_SAVES + 0.5)
             cloud.azurite.kill()
-            cloud.azurite.start()
+            starting[0].start()
 
-        with meanwhile(cloud.partner_center, "POST", "/deviceBatches", restart):
+        with meanwhile(cloud.partner_center, "POST */deviceBatches", kill):
             corner.intake.receive(paths[0])
+        starting[0].join()
         assert corner.report(paths[0])["state"] == "submitted"
         assert len(corner.results) == 1
 
         cloud.azurite.kill()
-        starting = threading.Timer(0.5, cloud.azurite.start)
-        starting.start()
+        starting[1].start()
         corner.intake.receive(paths[1])
-        starting.join()
+        starting[1].join()
         assert corner.report(paths[1])["state"] == "submitted"
         assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00010", "SN-00011"]
         assert len(corner.posts) == 2
