@@ -230,7 +230,7 @@ class Intake:
         elif "duplicate" in claim.outcomes and (first := self._first(claim)):
             self._duplicate(claim, first)
         else:
-            self._is_no_duplicate(claim)
+            self._forget_duplicate(claim)
             _, first = _side_by_side(partial(self._receipt, claim, "received"), partial(self._first, claim))
             if first:
                 self._duplicate(claim, first)
@@ -282,7 +282,7 @@ class Intake:
         message = messages.manifest_duplicate(claim.plan, plan, locations, self.clock())
         claim.keep("duplicate", _outcome("duplicate", message, duplicate_of=plan.upload.id))
 
-    def _is_no_duplicate(self, claim: Claim) -> None:
+    def _forget_duplicate(self, claim: Claim) -> None:
         """Where it was one until now, what was told of that is none of its parts."""
         if claim.outcomes.keys() == {"duplicate"} and claim.state.told:
             claim.change(told=0)
@@ -299,6 +299,7 @@ class Intake:
                     self._park(claim, timedelta(0), claim.state.problem, claim.state.since)
                     return
                 outcome = claim.keep(_what(part), self._send(claim, part, batches))
+                claim.unheard = False
             self._tell(claim, outcome, part.number)
         some_went = any(o.kind == "submitted" for o in claim.outcomes.values())
         self._report(claim, "submitted" if some_went else "finished")

@@ -325,10 +325,11 @@ class Ledger:
             self._container.delete_blob(f"readings/{key}")
 
     def unread(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Key and name of each blob that was read in vain, and whose key begins so. A record of it may stand by now."""
+        """Key and name of each blob that was read in vain, and whose key begins so."""
         for blob in self._container.list_blobs(name_starts_with=f"readings/{prefix}"):
-            name = self._container.download_blob(blob.name).readall().decode()
-            yield blob.name.removeprefix("readings/"), name
+            key = blob.name.removeprefix("readings/")
+            if not any(self.entries(key)):  # the last reading may have ended behind its plan
+                yield key, self._container.download_blob(blob.name).readall().decode()
 
     def first_with_content(self, plan: Plan) -> First | None:
         """The upload that has sent, or is sending, the same content; None where this one is to send it.
@@ -403,7 +404,6 @@ class Claim:
     def keep(self, what: str, outcome: Outcome) -> Outcome:
         """Keep an outcome. It needs no claim: an answer that came must not be lost because the claim was."""
         self.outcomes[what] = self._ledger.keep(self.key, what, outcome)
-        self.unheard = False
         return self.outcomes[what]
 
     def change(self, **changes: object) -> None:

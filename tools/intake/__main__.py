@@ -78,7 +78,7 @@ def _find(parts: Parts, options: argparse.Namespace) -> int:
         else:
             name = printable(upload.name)
             begun = list(parts.ledger.unread(upload.key))
-            then = f"It ended who read it. Try: resume {upload.id}" if begun else "A sweep brings it in."
+            then = f"It could not be read. Try: resume {upload.id}" if begun else "A sweep brings it in."
             print(f"{upload.received:%Y-%m-%d %H:%M}  {upload.id}  {'not read yet':<20}  {name}  {then}")
     if not count:
         raise look.NotFound(
