@@ -88,10 +88,10 @@ def _find(parts: Parts, options: argparse.Namespace) -> int:
 
 
 def _resume(parts: Parts, options: argparse.Namespace) -> int:
-    unread = list(parts.ledger.unread(options.id)) if options.id else []
+    unread = [] if options.problem else list(parts.ledger.unread(options.id or ""))
     for key, name in unread:
         _say(options, key[:12], act.read_again(parts, key, name))
-    entries = [] if unread else list(_to_resume(parts, options))
+    entries = [] if unread and options.id else list(_to_resume(parts, options))
     for entry in entries:
         _say(options, entry.key[:12], act.resume(parts, entry))
     if not entries and not unread:
