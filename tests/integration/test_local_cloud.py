@@ -340,13 +340,14 @@ def test_tokens_are_checked(local_cloud: LocalCloud, partner: Partner, monkeypat
 def test_too_many_requests_are_throttled_until_the_window_ends(
     partner: Partner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partner.simulator, "throttle", Throttle(requests=2, seconds=0.5))
+    monkeypatch.setattr(partner.simulator, "throttle", Throttle(requests=2, seconds=57))
     monkeypatch.setattr(partner.simulator, "_window", (float("-inf"), 0))
     answers = [partner.http.get(partner.path) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[-1].headers["Retry-After"] == "1"
-    assert answers[-1].json()["message"] == "Rate limit is exceeded. Try again in 1 seconds."
-    time.sleep(0.6)
+    seconds = answers[-1].headers["Retry-After"]
+    assert 1 <= int(seconds) <= 57
+    assert answers[-1].json()["message"] == f"Rate limit is exceeded. Try again in {seconds} seconds."
+    monkeypatch.setattr(partner.simulator, "_window", (time.monotonic() - 57, 2))
     assert partner.http.get(partner.path).status_code == 200
 
 
@@ -370,7 +371,7 @@ def test_bodies_may_be_chunked_or_await_a_continue(local_cloud: LocalCloud, part
 
 def test_a_client_that_stalls_in_its_handshake_holds_up_nobody(partner: Partner) -> None:
     with socket.create_connection(("127.0.0.1", partner.simulator.port)):
-        assert partner.create(timeout=2).status_code == 202
+        assert partner.create(timeout=9).status_code == 202  # the stalled one is given ten
 
 
 # Faults
@@ -403,7 +404,7 @@ def test_a_lost_answer_leaves_the_request_where_the_fault_says(
     request_id = str(uuid.uuid4())
     # Hanging ends as a timeout; a reset as any of the others, whatever the client was at.
     with pytest.raises(httpx.TransportError) as lost:
-        partner.create(request_id=request_id, timeout=httpx.Timeout(5, read=0.5))
+        partner.create(request_id=request_id, timeout=httpx.Timeout(60, read=0.5 if fault.delay else 60))
     assert isinstance(lost.value, httpx.ReadTimeout) == bool(fault.delay)
     assert (bool(partner.last_post().body), bool(partner.batches)) == (was_read, carried_out)
     assert partner.last_post().status is None
@@ -454,7 +455,7 @@ def test_nothing_is_left_after_a_failure() -> None:
         _ = 1 / 0
     assert not any(listens(url) for url in urls)
     assert not folder.exists()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while threading.active_count() > threads and time.monotonic() < deadline:
         time.sleep(0.05)
     assert threading.active_count() <= threads
@@ -471,7 +472,7 @@ def test_azurite_dies_with_a_killed_parent(monkeypatch: pytest.MonkeyPatch, tmp_
         url = parent.stdout.readline().strip()
         assert listens(url)
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while listens(url) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not listens(url)

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
 
 
-def eventually[T](look: Callable[[], T], seconds: float = 20) -> T:
+def eventually[T](look: Callable[[], T], seconds: float = 90) -> T:
     """What `look` sees as soon as it is truthy."""
     end = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < end:
@@ -82,7 +82,7 @@ class Runtime:
         """A host run to its end."""
         command = [sys.executable, "-m", "local.host", "--app", app, *options]
         env = self.settings | settings
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
 
     @property
     def log(self) -> Path:

@@ -112,7 +112,7 @@ def test_a_pattern_filters_a_container_scan_and_the_content_is_bound(runtime: Ru
     runtime.container.create_container()
     runtime.container.upload_blob("in/a/b.csv", b"1,2", metadata={"batchid": "x"})
     runtime.container.upload_blob("out/b.csv", b"3")
-    assert runtime.start("blobs", "--once").wait(30) == 0
+    assert runtime.start("blobs", "--once").wait(90) == 0
     (call,) = [call for call in runtime.calls() if call["function"] == "by_content"]
     assert call["name"] == f"{runtime.name}/in/a/b.csv"
     assert call["uri"].endswith(call["name"])
@@ -123,7 +123,7 @@ def test_a_pattern_filters_a_container_scan_and_the_content_is_bound(runtime: Ru
 def test_a_failed_blob_is_tried_again_at_once(runtime: Runtime) -> None:
     runtime.container.create_container()
     runtime.container.upload_blob("a.csv", b"fail 2")
-    assert runtime.start("blobs", "--once").wait(30) == 0
+    assert runtime.start("blobs", "--once").wait(90) == 0
     assert [call["attempt"] for call in runtime.calls()] == [1, 2, 3]
     assert "(Succeeded" in runtime.log.read_text()
     assert "RuntimeError: attempt 2 of a.csv" in runtime.log.read_text()
@@ -132,7 +132,7 @@ def test_a_failed_blob_is_tried_again_at_once(runtime: Runtime) -> None:
 def test_a_blob_that_fails_five_times_is_poison(runtime: Runtime) -> None:
     runtime.container.create_container()
     etag = runtime.container.upload_blob("a.csv", b"fail 9").get_blob_properties().etag
-    assert runtime.start("blobs", "--once").wait(30) == 0
+    assert runtime.start("blobs", "--once").wait(90) == 0
     assert [call["attempt"] for call in runtime.calls()] == [1, 2, 3, 4, 5]
     poison = runtime.cloud.queue_service().get_queue_client("webjobs-blobtrigger-poison")
     (message,) = [message for message in peek(poison) if message["ContainerName"] == runtime.name]
@@ -150,7 +150,7 @@ def test_a_restart_delivers_every_blob_again(runtime: Runtime) -> None:
     runtime.container.create_container()
     runtime.container.upload_blob("a.csv", b"ok")
     for _ in range(2):
-        assert runtime.start("blobs", "--once").wait(30) == 0
+        assert runtime.start("blobs", "--once").wait(90) == 0
     assert len(runtime.calls()) == 2
 
 
@@ -158,14 +158,14 @@ def test_no_more_blobs_at_once_than_host_json_allows(runtime: Runtime) -> None:
     runtime.container.create_container()
     for n in range(3):
         runtime.container.upload_blob(f"{n}.csv", b"sleep 1")
-    assert runtime.start("blobs", "--once").wait(30) == 0
+    assert runtime.start("blobs", "--once").wait(90) == 0
     assert ["ended" in call for call in runtime.calls()][:3] == [False, False, True]
 
 
 def test_the_process_ends_when_a_function_exceeds_its_time(runtime: Runtime) -> None:
     runtime.container.create_container()
     runtime.container.upload_blob("a.csv", b"sleep 20")
-    assert runtime.start("blobs").wait(20) == 3
+    assert runtime.start("blobs").wait(90) == 3
     assert "functionTimeout" in runtime.log.read_text()
 
 
@@ -176,7 +176,7 @@ def test_a_signal_lets_running_invocations_end(runtime: Runtime, sign: signal.Si
     runtime.container.upload_blob("a.csv", b"sleep 2")
     eventually(runtime.calls)
     host.send_signal(sign)
-    assert host.wait(15) == 0
+    assert host.wait(90) == 0
     assert runtime.calls()[-1]["ended"]
 
 
@@ -208,7 +208,7 @@ def test_a_message_that_is_not_base64_is_poison_at_once(runtime: Runtime) -> Non
     queue = runtime.queue()
     queue.create_queue()
     queue.send_message("{not base64}")
-    assert runtime.start("queues", "--once").wait(30) == 0
+    assert runtime.start("queues", "--once").wait(90) == 0
     (message,) = runtime.queue("-poison").peek_messages()
     assert message.content == "{not base64}"
     assert runtime.calls() == []
@@ -218,7 +218,7 @@ def test_a_message_stays_hidden_while_its_function_runs(runtime: Runtime) -> Non
     queue = runtime.queue()
     queue.create_queue()
     queue.send_message(encode("sleep 16"))
-    assert runtime.start("queues", "--once").wait(40) == 0
+    assert runtime.start("queues", "--once").wait(90) == 0
     assert [call["dequeue_count"] for call in runtime.calls()] == [1]
     assert queue.get_queue_properties().approximate_message_count == 0
 
@@ -231,7 +231,7 @@ def test_timers_run_at_start_and_on_their_schedule(runtime: Runtime) -> None:
 
 
 def test_one_pass_runs_no_timer_but_those_of_the_start(runtime: Runtime) -> None:
-    assert runtime.start("timers", "--once", TICK="* * * * * *").wait(30) == 0
+    assert runtime.start("timers", "--once", TICK="* * * * * *").wait(90) == 0
     assert [call["function"] for call in runtime.calls()] == ["at_start"]
 
 
@@ -240,7 +240,7 @@ def test_storage_is_reached_by_managed_identity(tmp_path: Path) -> None:
         assert "ManifestStorage" not in cloud.settings()
         runtime.container.create_container()
         runtime.container.upload_blob("a.csv", b"fail 9")
-        assert runtime.start("blobs", "--once").wait(30) == 0
+        assert runtime.start("blobs", "--once").wait(90) == 0
         assert len(runtime.calls()) == 5
         assert peek(cloud.queue_service().get_queue_client("webjobs-blobtrigger-poison"))
 
