@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
+from azure.core.exceptions import AzureError
+
 from shared.alerts import Alerts
+from shared.faults import OperatorsFault
 from shared.intake import STILL_BEING_WRITTEN, is_ignored
 from shared.ledger import Ledger, State
 from shared.plan import Plan, Upload
-from shared.storage import Manifests, Queues
+from shared.storage import Manifests, Queues, fault_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +62,20 @@ class Sweep:
         logger.info("sweep.done known=%d left=%d unseen=%d problems=%d", len(known), left, unseen, len(waiting))
 
     def _announce(self, known: set[bytes], now: datetime) -> int:
-        """Queue the manifests that no record is of."""
+        """Queue the manifests that no record is of. Where they cannot be listed, what has a record is seen to."""
         unseen = 0
-        for upload in self.manifests.list():
-            if bytes.fromhex(upload.key) not in known and _is_due(upload, now):
-                self.queues.announce(upload.name, upload.key)
-                unseen += 1
+        try:
+            for upload in self.manifests.list():
+                if bytes.fromhex(upload.key) not in known and _is_due(upload, now):
+                    self.queues.announce(upload.name, upload.key)
+                    unseen += 1
+            self.alerts.resolve("manifests-unreadable")
+        except AzureError as error:
+            fault = fault_of(error)
+            logger.error("manifests.not_listed %s", fault)
+            if isinstance(fault, OperatorsFault):
+                advice = f"What suppliers drop cannot be read, and gets no answer. {fault.advice}"
+                self.alerts.raise_for(OperatorsFault("manifests-unreadable", advice))
         return unseen
 
     def _look_after(self, waiting: Mapping[str, list[tuple[str, State]]], now: datetime) -> None:

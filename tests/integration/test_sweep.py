@@ -19,7 +19,7 @@ from local.simulators.gateway import Gateway
 from local.simulators.server import ReceivedRequest
 from shared.ledger import TERM
 from shared.sweep import GRACE
-from tests.integration.conftest import Corner, Die, sweep
+from tests.integration.conftest import Corner, Die, gated, sweep
 from tests.integration.test_intake import serials, tuples
 from tools.intake.__main__ import main
 
@@ -137,6 +137,23 @@ def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
     assert len(sweep(lone, timedelta(minutes=10))) == 2
     assert not sweep(lone, timedelta(hours=9))
     assert [e["data"]["reason"] for e in lone.rejections] == ["unknown-customer"] * 2
+
+
+def test_where_manifests_cannot_be_listed_operators_are_told(lone: Corner) -> None:
+    """The role is missing on that container alone: what was planned goes on all the same."""
+    with gated(lone.cloud) as one:
+        fail = respond(429, headers={"Retry-After": "60"}, on=f"GET */{one.corner.customer}/*")
+        lone.cloud.partner_center.faults.add(fail)
+        one.corner.deliver("a.csv", tuples(2))
+        one.blobs.faults.add(respond(403, on="GET */manifests", times=None))
+        sweep(one.corner, timedelta(minutes=10))
+        sweep(one.corner, timedelta(minutes=20))
+        assert [a["data"]["problem"] for a in one.corner.alerts] == ["manifests-unreadable"]
+        assert len(one.corner.results) == 1
+
+        one.blobs.faults.clear()
+        sweep(one.corner, timedelta(minutes=30))
+        assert one.corner.alerts[-1]["type"].endswith("resolved")
 
 
 class Full(Gateway):
