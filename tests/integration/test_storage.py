@@ -144,7 +144,7 @@ def test_a_lost_answer_of_storage_is_not_taken_for_a_stranger(
         assert {a["data"]["problem"] for a in corner.alerts} <= {"partner-center-forbidden"}
 
 
-@pytest.mark.parametrize("way", [goes, is_rejected, is_a_duplicate, goes_on])
+@pytest.mark.parametrize("way", [goes, is_rejected, goes_on])
 @SERVICES
 def test_storage_that_refuses_from_any_call_on_loses_nothing(
     cloud: LocalCloud, service: str, way: Callable[[Corner], Act]
