@@ -14,6 +14,7 @@ from local.cloud import LocalCloud
 from local.simulators.faults import respond
 from shared.intake import STALLED_AFTER, TOLD_AFTER
 from shared.ledger import TERM
+from tests.conftest import new_cloud
 from tests.integration.conftest import Corner, Die, sweep
 from tests.integration.test_intake import serials, tuples
 from tests.integration.test_tokens import stored, versions
@@ -30,9 +31,7 @@ shared_out = pytest.mark.parametrize("share", range(SHARES))
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     """Storage of its own."""
-    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.settings().items():
-            patch.setenv(name, value)
+    with new_cloud() as cloud:
         yield cloud
 
 
@@ -283,7 +282,9 @@ def test_four_hours_survive_death_at_every_step(die: Die, next_corner: Callable[
         over(corner)
         swept(corner, wake_up, after + timedelta(hours=7))
 
-    new = lambda: throttled(next_corner())  # noqa: E731
+    def new() -> tuple[Corner, str]:
+        return throttled(next_corner())
+
     for corner, _ in every_step(die, new, share, follow, call="intake.resume", after=after):
         assert_home(corner, was_told=True)
 
@@ -303,7 +304,9 @@ def test_stalling_survives_death_at_every_step(die: Die, next_corner: Callable[.
         assert going
         corner.intake.resume(json.dumps({"key": key, "nonce": going.nonce}))
 
-    new = lambda: throttled(next_corner())  # noqa: E731
+    def new() -> tuple[Corner, str]:
+        return throttled(next_corner())
+
     for corner, _ in every_step(die, new, share, follow, call="intake.resume", after=after):
         assert_home(corner, was_told=True)
 

@@ -14,6 +14,7 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from local.cloud import LocalCloud
 from local.simulators.faults import Fault, respond
+from tests.conftest import new_cloud
 from tests.integration.conftest import Corner, Die, gated
 from tests.integration.test_intake import HEADER, serials, tuples
 from tools.intake.__main__ import main
@@ -24,9 +25,7 @@ GONE_BAD = "SN-BAD,,,,,\n"
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     """A ledger of its own: the tool sees all that lies in it."""
-    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.settings().items():
-            patch.setenv(name, value)
+    with new_cloud() as cloud:
         yield cloud
 
 

@@ -15,6 +15,7 @@ from azure.core.exceptions import HttpResponseError
 
 from local.cloud import LocalCloud
 from local.simulators.faults import Fault, accept_then_reset, respond
+from tests.conftest import new_cloud
 from tests.integration.conftest import Corner, gated
 from tests.integration.test_crashes import told_once_or_the_same_again
 from tests.integration.test_intake import serials, tuples
@@ -29,9 +30,7 @@ type Act = Callable[[], None]
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     """Storage of its own, from which a sweep may clear what refusals left."""
-    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.settings().items():
-            patch.setenv(name, value)
+    with new_cloud() as cloud:
         yield cloud
 
 

@@ -10,6 +10,7 @@ from local.cloud import LocalCloud
 from shared import wiring
 from shared.customers import CustomersInBlob
 from shared.settings import SettingsError
+from tests.conftest import new_cloud
 from tests.integration.conftest import Corner
 from tests.integration.test_intake import tuples
 
@@ -17,9 +18,7 @@ from tests.integration.test_intake import tuples
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     """Storage of its own: a sweep sees all that lies in it."""
-    with LocalCloud() as cloud, pytest.MonkeyPatch.context() as patch:
-        for name, value in cloud.settings().items():
-            patch.setenv(name, value)
+    with new_cloud() as cloud:
         yield cloud
 
 
