@@ -22,7 +22,6 @@ LONGEST_HASH = 16_384
 
 HASH_COLUMN = FIELDS["hardware_hash"]
 KEY_COLUMN = FIELDS["product_key"]
-_IDENTIFYING = ("serial_number", "product_key", "hardware_hash")
 _LONGEST_PLACEHOLDER = 64
 _FEW = 100
 
@@ -36,12 +35,11 @@ def are_plain(columns: Sequence[Sequence[str]]) -> bool:
     """
     serials, keys, hashes, manufacturers, models = columns
     are_tuples = all(serials) and all(manufacturers) and all(models)
-    are_identified = all(hashes) or (not any(hashes) and (all(keys) or are_tuples))
+    are_identified = len(min(hashes, key=len)) == LENGTH or (not any(hashes) and (all(keys) or are_tuples))
     return (
         are_identified
         and (not any(keys) or _are_plain_product_ids(keys))
-        and are_sound(serials)
-        and _are_plain_texts(serials, manufacturers, models)
+        and _are_plain_texts(serials, {*manufacturers, *models})
     )
 
 
@@ -63,12 +61,13 @@ def _are_plain_product_ids(keys: Sequence[str]) -> bool:
     return set(map(len, keys)) == {13} and together.isascii() and together.isdigit() and "0" * 13 not in keys
 
 
-def _are_plain_texts(serials: Sequence[str], manufacturers: Sequence[str], models: Sequence[str]) -> bool:
-    """Printable, of a sensible length, and no header that stands among them."""
-    names = {*manufacturers, *models}
+def _are_plain_texts(serials: Sequence[str], names: set[str]) -> bool:
+    """Sound, printable, of a sensible length, and no header that stands among them."""
     return (
-        all("".join(c).isprintable() and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
-        and len(names) <= _FEW
+        len(names) <= _FEW
+        and are_sound(serials)
+        and are_sound(names)
+        and all("".join(c).isprintable() and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
         and not any(map(field_of, names))
     )
 
@@ -90,7 +89,7 @@ def _has_error(findings: Sequence[Finding]) -> bool:
 
 
 def _without_placeholders(device: Device) -> Device:
-    for field, value in zip(_IDENTIFYING, device, strict=False):
+    for field, value in zip(FIELDS, device, strict=True):
         if value and len(value) <= _LONGEST_PLACEHOLDER and is_placeholder(value):
             device = device._replace(**{field: ""})
     return device
@@ -103,9 +102,10 @@ def _values(row: Row, hash_check: HashCheck) -> Iterator[Finding]:
         yield from _invalid(row)
     elif hash_check == "off" and not hardware_hash.isprintable():
         yield from _invalid(row)  # else the hash is decoded, which finds more
-    if serial and is_damaged(serial):
-        yield _damaged(serial, row.number, FIELDS["serial_number"])
-    if key and not is_product_id(key) and not is_placeholder(key):
+    for field, value in (("serial_number", serial), ("manufacturer", manufacturer), ("model", model)):
+        if len(value) <= LONGEST_VALUE and is_damaged(value):
+            yield _damaged(value, row.number, FIELDS[field])
+    if 0 < len(key) <= LONGEST_VALUE and not is_product_id(key) and not is_placeholder(key):
         yield _odd_product_id(key, row.number)
 
 
@@ -124,10 +124,15 @@ def _invalid(row: Row) -> Iterator[Finding]:
         elif not value.isprintable():
             yield Finding(
                 Code.INVALID_VALUE,
-                f"{column} {quote(value)} holds a control character or one that no font shows. Type the value anew.",
+                f"{column} {quote(value)} holds U+{_unprintable(value):04X}, a control character or one that no font "
+                "shows. Type the value anew.",
                 row.number,
                 column,
             )
+
+
+def _unprintable(value: str) -> int:
+    return ord(next(c for c in value if not c.isprintable()))
 
 
 def _odd_product_id(key: str, number: int) -> Finding:
@@ -152,7 +157,7 @@ def _damaged(value: str, number: int, column: str) -> Finding:
 
 
 def _only_placeholders(row: Row) -> Finding:
-    (field, value), *_ = ((f, v) for f, v in zip(_IDENTIFYING, row.device, strict=False) if v and is_placeholder(v))
+    field, value = next((f, v) for f, v in zip(FIELDS, row.device, strict=True) if v and is_placeholder(v))
     message = (
         f"{FIELDS[field]} {quote(value)} is a placeholder and names no device. Put the device's own "
         f"{FIELDS[field]} there."

@@ -6,18 +6,19 @@ Lines come in blocks. A block of which nothing needs saying goes on as it is, co
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from shared.manifest.device import Device, PlainRows, Row
 from shared.manifest.findings import Code, Finding, Refused
 from shared.manifest.header import Header, count_known
-from shared.manifest.lines import Lines
+from shared.manifest.lines import LONGEST_LINE, Lines
 
 _SEPARATORS = ",;\t|"
 _FOOTER = "sample explained"  # Partner Center's template ends in a section that explains it
 _SEPARATOR_IS = "sep="  # Excel's first line
-_TYPE_IS = "#type"  # that of PowerShell's Export-Csv
+_TYPE_IS = "#type "  # that of PowerShell's Export-Csv
+_MOST_LEFT_OUT = 10_000  # rows that name columns, or explain
 _LOOKED_AT = 50  # rows, to tell what the columns of a file without header hold
 
 
@@ -27,20 +28,17 @@ def read_csv(text: TextIO) -> Iterator[Row | PlainRows | Finding]:
     Raises Refused where the file as a whole is not such a thing.
     """
     reader = _Reader(Lines(text))
-    try:
-        yield from reader.header()
-        yield from reader.rows()
-    except csv.Error as error:
-        number = reader.lines.number
-        raise Refused(Code.NOT_A_MANIFEST, f"The line cannot be read as CSV: {error}.", number) from error
+    yield from reader.header()
+    yield from reader.rows()
 
 
 class _Reader:
     def __init__(self, lines: Lines) -> None:
-        self.lines = lines
+        self._lines = lines
         self._separator = ""
         self._header: Header
         self._in_footer = False
+        self._rows_left_out = 0
 
     def header(self) -> Iterator[Finding]:
         """Take the line that names the columns, or find out what they hold where there is none."""
@@ -48,34 +46,35 @@ class _Reader:
         self._separator = self._separator or max(
             _SEPARATORS, key=lambda s: (count_known(_names(line, s)), line.count(s))
         )
-        number = self.lines.number + 1
+        number = self._lines.number + 1
         if count_known(_names(line, self._separator)) or line.count('"') % 2:
-            self._header = Header.of([name.strip() for name in self._record()], self.lines.number)
+            self._header = Header.of([name.strip() for name in self._record()], self._lines.number)
         else:
-            some = [_names(line, self._separator) for line in self.lines.block()[:_LOOKED_AT] if line.strip()]
+            some = [_names(line, self._separator) for line in self._lines.block()[:_LOOKED_AT] if line.strip()]
             self._header = Header.guessed(some, number)
         yield from self._header.findings
 
     def _first_line(self) -> str:
         """The first that holds values or names, not yet taken."""
-        while block := self.lines.block():
+        while block := self._lines.block():
             for before, line in enumerate(block):
-                start = line.strip().casefold()
+                start = line.strip().strip('"').casefold()
                 if start.startswith(_SEPARATOR_IS):
-                    self._separator = line.strip()[len(_SEPARATOR_IS) :][:1]
+                    named = start[len(_SEPARATOR_IS) :][:1]
+                    self._separator = named if named in _SEPARATORS else ""
                 elif start and not start.startswith(_TYPE_IS):
-                    self.lines.skip(before)
+                    self._lines.skip(before)
                     return line
-            self.lines.skip(len(block))
+            self._lines.skip(len(block))
         raise Refused(Code.EMPTY_MANIFEST, "The file holds nothing but blank lines.")
 
     def rows(self) -> Iterator[Row | PlainRows | Finding]:
-        while block := self.lines.block():
+        while block := self._lines.block():
             if plain := self._plain(block):
-                self.lines.skip(len(block))
+                self._lines.skip(len(block))
                 yield plain
             else:
-                yield from self._one_by_one(self.lines.number + len(block))
+                yield from self._one_by_one(self._lines.number + len(block))
 
     def _plain(self, block: list[str]) -> PlainRows | None:
         if self._in_footer:
@@ -84,38 +83,58 @@ class _Reader:
             rows = [values for line in block if (values := _split(line, self._separator))]
         else:
             rows = [line.split(self._separator) for line in block]
-        return self._header.plain_rows(self.lines.number + 1, rows) if len(rows) == len(block) else None
+        return self._header.plain_rows(self._lines.number + 1, rows) if len(rows) == len(block) else None
 
     def _one_by_one(self, end: int) -> Iterator[Row | Finding]:
-        while self.lines.number < end:
-            number = self.lines.number + 1
+        while self._lines.number < end:
+            number = self._lines.number + 1
             values = [*map(str.strip, self._record())]
             if not any(values):
                 continue
-            if why := self._why_left_out(number, values):
-                yield Finding(Code.IGNORED_ROW, why, number)
-            elif number < self.lines.number:
-                yield from _swallowed(self._header.row(number, values), self.lines.number)
+            if number < self._lines.number:
+                yield from _swallowed(self._header.row(number, values), self._lines.number)
+            elif said := [*self._left_out(number, values)]:
+                self._count_left_out(number)
+                yield from said
             else:
                 yield self._header.row(number, values)
 
-    def _why_left_out(self, number: int, values: list[str]) -> str:
-        if self._in_footer or values[0][: len(_FOOTER)].casefold() == _FOOTER:
-            self._in_footer = True
-            return "The row belongs to the template's explanation and was left out."
+    def _left_out(self, number: int, values: list[str]) -> Iterator[Finding]:
+        """What is to be said of a row that is no device; nothing of one that is."""
+        start = values[0][: len(_FOOTER)].casefold()
         if self._header.is_again_in(values):
+            yield Finding(Code.IGNORED_ROW, "The row names the columns once more and is no device.", number)
+            self._in_footer = False
             self._header = Header.of(values, number)
-            return "The row names the columns once more and is no device."
-        return ""
+            yield from self._header.findings
+        elif self._in_footer or start == _FOOTER:
+            self._in_footer = True
+            message = "The row belongs to the template's explanation and was left out."
+            yield Finding(Code.IGNORED_ROW, message, number)
+        elif start.startswith((_SEPARATOR_IS, _TYPE_IS)):
+            yield Finding(Code.IGNORED_ROW, "The row says how the file was written and is no device.", number)
+
+    def _count_left_out(self, number: int) -> None:
+        self._rows_left_out += 1
+        if self._rows_left_out > _MOST_LEFT_OUT:
+            message = (
+                f"More than {_MOST_LEFT_OUT:,} rows hold no device. Remove them, and the explanation below the list."
+            )
+            raise Refused(Code.NOT_A_MANIFEST, message, number)
 
     def _record(self) -> list[str]:
         """The values of the next line, or lines where a value in quotation marks goes on."""
-        line = next(self.lines)
-        return _split(line, self._separator) or next(csv.reader(self._from(line), delimiter=self._separator))
+        line = next(self._lines)
+        return _split(line, self._separator) or next(_quoted(self._from(line), self._separator))
 
     def _from(self, line: str) -> Iterator[str]:
+        first, length = self._lines.number, len(line)
         yield f"{line}\n"
-        for more in self.lines:
+        for more in self._lines:
+            length += 1 + len(more)
+            if length > LONGEST_LINE:
+                message = f"A quotation mark opens in the row, and {LONGEST_LINE:,} characters later it is still open."
+                raise Refused(Code.NOT_A_MANIFEST, f"{message} Remove it, or close it in the same row.", first)
             yield f"{more}\n"
 
 
@@ -131,7 +150,11 @@ def _split(line: str, separator: str) -> list[str] | None:
 
 
 def _names(line: str, separator: str) -> list[str]:
-    return [value.strip() for value in _split(line, separator) or next(csv.reader([line], delimiter=separator))]
+    return [value.strip() for value in _split(line, separator) or next(_quoted([line], separator))]
+
+
+def _quoted(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+    return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
 
 def _swallowed(row: Row, last: int) -> Iterator[Row]:

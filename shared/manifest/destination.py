@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from shared.manifest.findings import Code, Finding, Refused, in_words, quote
+from shared.manifest.values import is_damaged
 
 LONGEST_BATCH_ID = 256
 _BATCH_FOLDER = "batch="
+_UNUSABLE = re.compile(r".*[/\\].*|\.\.?")
 WAYS_TO_NAME_A_BATCH = (
     f"a Group Tag column, “BatchId” in JSON, a folder named “{_BATCH_FOLDER}TAG” on the path, or the metadata “batchid”"
 )
@@ -82,11 +84,16 @@ class Destination:
         wanted = document or tag or self.default_batch
         if not wanted:
             return Finding(Code.MISSING_BATCH_ID, f"Nothing names the batch. Add {WAYS_TO_NAME_A_BATCH}.")
-        if len(wanted) > LONGEST_BATCH_ID or not wanted.isprintable() or re.fullmatch(r".*[/\\].*|\.\.?", wanted):
+        if (
+            len(wanted) > LONGEST_BATCH_ID
+            or not wanted.isprintable()
+            or _UNUSABLE.fullmatch(wanted)
+            or is_damaged(wanted)
+        ):
             return Finding(
                 Code.INVALID_BATCH_ID,
                 f"{quote(wanted)} cannot be a batch id: it may have up to {LONGEST_BATCH_ID} characters, no slash or "
-                "backslash, and no control characters.",
+                "backslash, no control characters, and be no formula or error of a spreadsheet.",
             )
         if self.customer.batch_ids is None:
             return wanted

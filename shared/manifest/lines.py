@@ -9,7 +9,16 @@ from shared.manifest.findings import Code, Refused
 from shared.manifest.text import CTRL_Z
 
 LONGEST_LINE = 131_072  # also the csv module's own bound for one field
+MOST_LINES = 2_000_000  # twice a spreadsheet's
 _BLOCK = 65_536  # characters
+_MARK = "\ufeff"  # begins a file; within one, where files were joined
+
+
+def refuse_more_lines(number: int) -> None:
+    """Raise Refused beyond `MOST_LINES`: blank ones cost time, too."""
+    if number > MOST_LINES:
+        message = f"The file has more than {MOST_LINES:,} lines. Remove the blank ones, or send it in parts."
+        raise Refused(Code.MANIFEST_TOO_LARGE, message)
 
 
 class Lines:
@@ -35,6 +44,7 @@ class Lines:
         """Take so many lines of the block."""
         self._at += count
         self.number += count
+        refuse_more_lines(self.number)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -61,8 +71,8 @@ class Lines:
             lines = [line.removesuffix("\r") for line in lines]
             if any("\r" in line for line in lines):
                 lines = [part for line in lines for part in line.split("\r")]
-        if CTRL_Z in whole:
-            lines = [line.strip(CTRL_Z) for line in lines]
+        if CTRL_Z in whole or _MARK in whole:
+            lines = [line.strip(CTRL_Z + _MARK) for line in lines]
         self._refuse_endless([*lines, self._rest])
         self._block = lines
 

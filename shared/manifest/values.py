@@ -1,7 +1,7 @@
 """What stands in a field where a serial number or a product id belongs (`reference/manifests.md`)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from operator import methodcaller
 
 # What firmware and exports say where there is nothing to say.
@@ -12,9 +12,9 @@ _PLACEHOLDERS = frozenset(
     }
 )
 _UNFILLED_TEMPLATE = re.compile(r"<[^<>]*>|\{[^{}]*\}")
-# 3.31E+12, an error, a column too narrow, a formula.
+# 3.31E+12, an error, a column too narrow, a formula, the mark of a text.
 _OF_A_SPREADSHEET = re.compile(
-    r"\d+(?:[.,]\d+)?E\+\d+|#(?:#+|N/A|(?:REF|VALUE|NULL|NUM|DIV/0)!|NAME\?)|=.*", re.IGNORECASE
+    r"\d+(?:[.,]\d+)?E\+\d+|#(?:#+|N/A|(?:REF|VALUE|NULL|NUM|DIV/0)!|NAME\?)|[='].*", re.IGNORECASE
 )
 _without_zeros = methodcaller("strip", "0-")
 LONGEST_CELL = 32_767  # of Excel's; what is longer is cut there
@@ -41,14 +41,14 @@ def is_placeholder(value: str) -> bool:
 
 def is_damaged(value: str) -> bool:
     """Whether a spreadsheet left something else of it than it was."""
-    return len(value) == LONGEST_CELL or bool(_OF_A_SPREADSHEET.fullmatch(value))
+    return bool(_OF_A_SPREADSHEET.fullmatch(value))
 
 
-def are_sound(values: Sequence[str]) -> bool:
+def are_sound(values: Collection[str]) -> bool:
     """Whether none of them is a placeholder or damaged, told of all at once; it may say no where each is sound."""
     together = "".join(values)
     return (
-        not any(sign in together for sign in "<{#=+")
+        not any(sign in together for sign in "<{#='+")
         and _PLACEHOLDERS.isdisjoint(map(str.casefold, values))
         and all(map(_without_zeros, filter(None, values)))
     )
