@@ -1,8 +1,9 @@
 """What suppliers call the things we know, in any case, order and spacing (`reference/manifests.md`, variant 7)."""
 
 import re
+from collections.abc import Sequence
 
-_NOT_A_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
+_NOT_A_LETTER_OR_DIGIT = re.compile(r"[^\w\0]+|_+")
 
 _NAMES = {
     "serial_number": "device serial number, serial number, serial",
@@ -21,3 +22,9 @@ _FIELD_OF = {
 def field_of(name: str) -> str | None:
     """The field of `Device` or `Row` that a column or member of this name holds; None if it means nothing to us."""
     return _FIELD_OF.get(_NOT_A_LETTER_OR_DIGIT.sub("", name).casefold())
+
+
+def fields_in(names: Sequence[str]) -> set[str]:
+    """The fields that columns of these names hold; quicker than one by one."""
+    bare = _NOT_A_LETTER_OR_DIGIT.sub("", "\0".join(names)).casefold().split("\0")
+    return {_FIELD_OF[name] for name in _FIELD_OF.keys() & bare}

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from operator import itemgetter
 
 from shared.manifest.checks import are_plain
-from shared.manifest.columns import field_of
+from shared.manifest.columns import field_of, fields_in
 from shared.manifest.device import FIELDS, Device, PlainRows, Row
 from shared.manifest.findings import Code, Finding, Refused, in_words, quote, shortened
 from shared.manifest.values import is_placeholder, is_product_id
@@ -19,6 +19,8 @@ _NAMING = {"serial_number", "product_key", "hardware_hash"}
 # None of these can hold a comma. In the others one may stand unquoted, and then it shifts what follows.
 _WITHOUT_SEPARATORS = {*_NAMING, "customer_id"}
 _LONGEST_NAME = 64
+_MOST_COLUMNS = 1_000
+_MOST_BEYOND = 20  # kept of a row
 _HASH = re.compile(r"T0[E-H][A-Za-z0-9+/]{20,}={0,2}")  # "OA" in Base64
 _SERIAL = re.compile(r"(?=.*\d)\S{4,40}")
 
@@ -52,6 +54,8 @@ class Header:
     @classmethod
     def of(cls, names: Sequence[str], number: int) -> Header:
         """From the names in line `number`. Raises Refused where they name nothing, or a thing twice."""
+        if len(names) > _MOST_COLUMNS:
+            raise Refused(Code.UNKNOWN_COLUMNS, f"There are more than {_MOST_COLUMNS} columns.", number)
         fields = [field_of(name) for name in names]
         if not set(fields) & FIELDS.keys():
             raise _nothing_known(names, number)
@@ -75,15 +79,15 @@ class Header:
 
     def is_again_in(self, values: Sequence[str]) -> bool:
         """Whether a row names columns, as where files were joined."""
-        if max(map(len, values)) > _LONGEST_NAME or any(map(is_placeholder, filter(None, values))):
+        if max(map(len, values)) > _LONGEST_NAME or not (fields := fields_in(values)):
             return False
-        fields = {field_of(value) for value in values if value} - {None}
-        return [value.casefold() for value in values] == self._names or (len(fields) > 1 and bool(fields & _NAMING))
+        are_names = (len(fields) > 1 and fields & _NAMING) or [*map(str.casefold, values)] == self._names
+        return bool(are_names) and not any(map(is_placeholder, filter(None, values)))
 
     def row(self, number: int, values: list[str]) -> Row:
         """The row of these values; those beyond the last column are a fault where they may have been shifted there."""
         width = self._width
-        beyond = tuple(value for value in values[width:] if value or self._tag_may_be_shifted)
+        beyond = tuple(v for v in values[width:] if v or self._tag_may_be_shifted)[:_MOST_BEYOND]
         findings = tuple(self._of_values_beyond(number, len(values), beyond[0])) if beyond else ()
         values = values[:width] + [""] * (width + 1 - min(len(values), width))
         device = Device._make(self._devices(values))

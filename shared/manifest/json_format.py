@@ -19,6 +19,7 @@ from shared.manifest.columns import field_of
 from shared.manifest.device import FIELDS, Row
 from shared.manifest.findings import Code, Finding, Refused, quote, shortened
 from shared.manifest.json_text import LONGEST_VALUE, JsonText, decode
+from shared.manifest.lines import refuse_more_lines
 from shared.manifest.members import RowMaker, bad_row, fault_of
 from shared.manifest.text import CTRL_Z
 
@@ -58,6 +59,7 @@ def _lines(text: TextIO) -> Iterator[tuple[int, str]]:
     number = 0
     while line := text.readline(LONGEST_VALUE + 1):
         number += 1
+        refuse_more_lines(number)
         if line.strip():
             yield number, line
         while len(line) > LONGEST_VALUE and not line.endswith(("\n", "\r")):

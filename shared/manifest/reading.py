@@ -28,6 +28,7 @@ from shared.manifest.row_store import RowStore
 from shared.manifest.twins import Twins
 
 FINDINGS_KEPT = 1_000
+_MOST_TAGS = 10_000  # held in memory; how many batches they are shows only at the end
 _GOOD, _BAD, _LEFT_OUT = range(3)
 
 
@@ -189,7 +190,7 @@ class Manifest:
         is_bad = any(f.is_error for f in findings)
         tag = row.group_tag[: LONGEST_BATCH_ID + 1]  # longer ones are invalid, and would be kept in memory
         self._twins.add(row.number, device)
-        self._tag_of.append(self._tags.setdefault(tag, len(self._tags)))
+        self._tag_of.append(self._number_of(tag))
         self._fates.append(_BAD if is_bad else _GOOD)
         self._rows.append(row.number, row.device if is_bad else device, findings, row.beyond)
 
@@ -200,10 +201,9 @@ class Manifest:
             for row in plain.rows():
                 self._add_row(row)
             return
-        for tag in dict.fromkeys(tags):
-            self._tags.setdefault(tag, len(self._tags))
+        numbers = {tag: self._number_of(tag) for tag in dict.fromkeys(tags)}
         self._twins.add_plain(plain)
-        self._tag_of.extend(map(self._tags.__getitem__, tags))
+        self._tag_of.extend(map(numbers.__getitem__, tags))
         self._fates.extend(bytes(len(plain)))
         self._rows.append_plain(plain.first, plain.columns)
 
@@ -215,6 +215,11 @@ class Manifest:
             and all(map(self.destination.is_customer, set(plain.customer_ids)))
             and (not plain.hold_hashes or (self.rules.hash_check != "off" and all(map(is_proved, plain.devices()))))
         )
+
+    def _number_of(self, tag: str) -> int:
+        if len(self._tags) > _MOST_TAGS:
+            raise Refused(Code.TOO_MANY_BATCHES, f"The rows have more than {_MOST_TAGS:,} different group tags.")
+        return self._tags.setdefault(tag, len(self._tags))
 
     def _note(self, finding: Finding) -> None:
         self.finding_counts[str(finding.code)] += 1

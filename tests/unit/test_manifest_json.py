@@ -1,6 +1,7 @@
 """Manifests as JSON: requests, lists, single devices, and one device a line."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,13 @@ def test_a_line_far_too_long_is_one_bad_row() -> None:
 def test_lines_of_a_document_are_no_rows(text: str) -> None:
     """However a document is broken into lines, its rows are its elements, in all of its lists."""
     assert [(v.row, v.device.product_key) for v in read(text).verdicts()] == [(1, "1"), (2, "2")]
+
+
+def test_a_value_far_too_long_is_not_looked_into() -> None:
+    """What is searched for in a product id is not searched for in a book, where it would take minutes."""
+    began = time.process_time()
+    assert reason(read(json_of([{"ProductKey": "pro " * 30_000 + "\nx"}]))) == "invalid-value"
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("lines", [False, True], ids=["array", "lines"])
