@@ -114,10 +114,14 @@ def without_hashes(text: str) -> str:
     return _LOOKS_LIKE_A_HASH.sub("(hash)", text)
 
 
+def printable(text: str) -> str:
+    """`text` with a mark for everything that no font shows, and that may do something else instead."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def shortened(value: str) -> str:
     """`value` fit to be shown to its sender: short, on one line, and never a hardware hash."""
-    shown = without_hashes(value[: QUOTED_AT_MOST * 4])
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    shown = printable(without_hashes(value[: QUOTED_AT_MOST * 4]))
     return f"{shown[: QUOTED_AT_MOST - 1]}…" if len(shown) > QUOTED_AT_MOST else shown
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from shared.manifest.checks import serial_of
 from shared.manifest.device import Device
-from shared.manifest.findings import Finding, without_hashes
+from shared.manifest.findings import Finding, printable, without_hashes
 from shared.manifest.reading import Manifest, Verdict
 
 _REPORT_COLUMNS = ["row", "serial", "product_key", "manufacturer", "model", "batch", "verdict", "code", "message"]
@@ -22,7 +23,8 @@ _RESEND_COLUMNS = [
     "Device model",
     "Group Tag",
 ]
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # OWASP's list, "CSV Injection"
+# OWASP's list, "CSV Injection". A semicolon may begin another cell: it separates them where the comma is for decimals.
+_FORMULA_START = re.compile("(?:^|(?<=;))(?=[=+@＝＋－＠-])")
 _PIECE = 256 * 1024
 _LONGEST_CELL = 1_024
 
@@ -158,5 +160,4 @@ def _csv(
 
 def _inert(cell: str) -> str:
     """The cell without a hash that slipped into another column, and with nothing that a spreadsheet would run."""
-    cell = without_hashes(cell[:_LONGEST_CELL])
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+    return _FORMULA_START.sub("'", printable(without_hashes(cell[:_LONGEST_CELL])))

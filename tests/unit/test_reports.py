@@ -134,6 +134,17 @@ def test_formula_is_escaped_in_the_report_and_not_in_the_file_to_resend(cell: st
     assert [again[c] for c in ("Device Serial Number", "Manufacturer name", "Group Tag")] == [cell] * 3
 
 
+@pytest.mark.parametrize(("cell", "shown"), [("a;=1+1", "a;'=1+1"), ("a\u202eb\x07", "a\ufffdb\ufffd")])
+def test_cell_is_what_it_shows(cell: str, shown: str) -> None:
+    """Nothing runs where a semicolon begins another cell, and nothing turns the text around or rings a bell."""
+    (row,) = (
+        r
+        for r in csv_report(f"Serial,PKID,Model\n{cell},,{cell}\n")
+        if r["row"] == "2" and r["code"] == "unidentified-device"
+    )
+    assert (row["serial"], row["model"]) == (shown, shown)
+
+
 def test_resend_file_holds_the_bad_rows_and_no_other() -> None:
     """Rows that went, and twins that were left out, are not asked for again."""
     assert resend(keys(1, 0, 1), bad_rows_allowed=50).decode().splitlines() == [
