@@ -20,6 +20,7 @@ from shared.manifest.text import CTRL_Z
 DEEPEST = 32
 LONGEST_VALUE = 32_768  # twice what any field may hold: the rest cannot make it good
 LONGEST_TAG = 32_768
+MOST_ELEMENTS = 2_000_000  # 20 for each device that a manifest may have
 MOST_NAMES = 200  # the parser remembers every name
 _PIECE = 16_384
 
@@ -79,7 +80,7 @@ class _Report:
         self._key_depth = 0
         self._members: list[tuple[str, str]] = []
         self._value = StringIO()
-        self._unfinished = 0
+        self._unfinished = self._elements = 0
         self._parser = expat.ParserCreate("utf-8")
         self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -114,12 +115,14 @@ class _Report:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._unfinished = 0
+        self._elements += 1
         name = _local(tag)
         self._path.append(name)
         self._names.update((name.casefold(), *attributes))
         if len(self._path) == 1 and _WEB_PAGE.match(f"<{name}"):
             raise _web_page()
-        if len(self._path) > DEEPEST or len(self._names) > MOST_NAMES or len(self._members) > MOST_NAMES:
+        is_too_much = max(len(self._names), len(self._members)) > MOST_NAMES or self._elements > MOST_ELEMENTS
+        if is_too_much or len(self._path) > DEEPEST:
             raise _other_shape()
         if name.casefold() == "key" and not self._key_depth:
             self._key_depth = len(self._path)

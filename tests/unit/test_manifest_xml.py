@@ -95,6 +95,11 @@ def test_member_said_twice_is_invalid() -> None:
     assert (reason(manifest), "“SerialNumber” says again" in said(manifest)) == ("invalid-value", True)
 
 
+def test_elements_without_end_are_refused() -> None:
+    """Each costs a call, and no report has as many."""
+    assert "not a report" in said(read([b"<Keys>", *[b"<a/>" * 100_000] * 21]))
+
+
 def test_licence_key_is_never_repeated() -> None:
     """It is worth money, and no finding is the place for it."""
     assert "XXXXX-" not in said(read(REPORT.replace("<ProductKeyID>3305250123456</ProductKeyID>", "")))
