@@ -323,8 +323,8 @@ class Manifest:
         """Row number and device of each row that goes into `batch_id`, in the manifest's order."""
         mine = {i for i, batch in enumerate(self._batch_of_tag) if batch == batch_id}
         going = (fate == _GOOD and tag in mine for fate, tag in zip(self._fates, self._tag_of, strict=True))
-        for number, device, *_ in compress(self._rows, going):
-            yield number, device
+        for number, device, _ in compress(self._rows.packed(), going):
+            yield number, Device._make(device)
 
 
 def _mismatch(claimed: str, row: int | None = None) -> Finding:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import marshal
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
-from itertools import count, repeat
+from itertools import count, pairwise, repeat
 from typing import Any
 
 from shared.manifest.device import Device
@@ -24,6 +25,7 @@ class RowStore:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed with the store
+        self._edges = array("Q", [0])  # of the blocks in the file
         self._begin()
 
     def _begin(self) -> None:
@@ -52,22 +54,23 @@ class RowStore:
             self._begin()
 
     def _write(self, block: Any) -> None:
-        marshal.dump(block, self._file)
+        # Not by marshal.dump and load: the latter asks the file for every few bytes.
+        self._file.write(marshal.dumps(block))
+        self._edges.append(self._file.tell())
 
     def __iter__(self) -> Iterator[tuple[int, Device, list[Finding], tuple[str, ...]]]:
-        """Each row. Several may go through at a time: every block is sought anew."""
+        for number, device, (packed, beyond) in self.packed():
+            findings = [
+                Finding(Code(code), message, number, column, strict) for code, message, column, strict in packed
+            ]
+            yield number, Device._make(device), findings, beyond
+
+    def packed(self) -> Iterator[tuple[int, tuple[str, ...], _Said]]:
+        """Each row as it lies there. Several may go through at a time: every block is sought anew."""
         self._flush()
-        at, end = 0, self._file.seek(0, 2)
-        while at < end:
-            self._file.seek(at)
-            block = marshal.load(self._file)  # noqa: S302 - we wrote it
-            at = self._file.tell()
-            for number, device, (packed, beyond) in _rows(*block):
-                findings = [
-                    Finding(Code(code), message, number, column, strict) for code, message, column, strict in packed
-                ]
-                yield number, Device._make(device), findings, beyond
-        self._file.seek(0, 2)
+        for start, end in pairwise(self._edges):
+            self._file.seek(start)
+            yield from _rows(*marshal.loads(self._file.read(end - start)))  # noqa: S302 - we wrote it
 
 
 def _rows(numbers: Any, devices: Any, said: Any = None) -> Iterator[tuple[int, tuple[str, ...], _Said]]:

@@ -1,6 +1,7 @@
 """The plan: which requests a manifest makes, frozen before anything leaves."""
 
 import json
+import time
 from hashlib import sha256
 from itertools import pairwise
 
@@ -120,3 +121,12 @@ def test_row_ranges_hold_exactly_the_rows(rows: list[int]) -> None:
     ranges = row_ranges(rows)
     assert [row for a, b in ranges for row in range(a, b + 1)] == rows
     assert all(b + 1 < c for (_, b), (c, _) in pairwise(ranges))
+
+
+def test_fifty_batches_cost_little_more_than_one() -> None:
+    """However the rows of the batches are mixed, and however long their hashes are."""
+    hashes = (f"{n:06d},QUJD{n:06d}{'A' * 3_990},T{n % 50}\n" for n in range(5_000))
+    began = time.process_time()
+    with draft("Serial,Hardware Hash,Group Tag\n" + "".join(hashes)) as made:
+        assert [p.device_count for p in made.plan.parts] == [100] * 50
+    assert time.process_time() - began < 2
