@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,9 +97,9 @@ def refusal_csv(refusal: Finding) -> Iterator[bytes]:
 
 
 def _report_csv(of_file: Iterable[Finding], verdicts: Iterable[Verdict]) -> Iterator[bytes]:
-    lines = [["" if f.row is None else str(f.row), *[""] * 6, str(f.code), f.message] for f in of_file]
+    lines = [["" if f.row is None else str(f.row), *[""] * 6, str(f.code), _inert(f.message)] for f in of_file]
     yield b"\xef\xbb\xbf"
-    yield from _csv(_REPORT_COLUMNS, lines, (_report_lines(v) for v in verdicts), clean=_inert)
+    yield from _csv(_REPORT_COLUMNS, lines, map(_report_lines, verdicts))
 
 
 def resend_csv(manifest: Manifest) -> Iterator[bytes]:
@@ -114,7 +114,7 @@ def resend_csv(manifest: Manifest) -> Iterator[bytes]:
         if v.is_bad and not v.device.is_blank
     )
     if first := next(bad, None):
-        yield from _csv(_RESEND_COLUMNS, first, bad, clean=str)
+        yield from _csv(_RESEND_COLUMNS, first, bad)
 
 
 def _columns(device: Device) -> list[str]:
@@ -130,27 +130,18 @@ def _columns(device: Device) -> list[str]:
 def _report_lines(verdict: Verdict) -> list[list[str]]:
     device = verdict.device
     word = "accepted" if verdict.goes else "rejected" if verdict.is_bad else "not-sent"
-    about = [
-        str(verdict.row),
-        serial_of(device),
-        device.product_key,
-        device.manufacturer,
-        device.model,
-        verdict.batch_id,
-        word,
-    ]
-    return [[*about, str(f.code), f.message] for f in verdict.findings] or [[*about, "", ""]]
+    values = serial_of(device), device.product_key, device.manufacturer, device.model, verdict.batch_id
+    about = [str(verdict.row), *map(_inert, values), word]
+    return [[*about, str(f.code), _inert(f.message)] for f in verdict.findings] or [[*about, "", ""]]
 
 
-def _csv(
-    header: list[str], first: list[list[str]], rows: Iterable[list[list[str]]], clean: Callable[[str], str]
-) -> Iterator[bytes]:
+def _csv(header: list[str], first: list[list[str]], rows: Iterable[list[list[str]]]) -> Iterator[bytes]:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows(first)
     for lines in rows:
-        writer.writerows([clean(cell) for cell in line] for line in lines)
+        writer.writerows(lines)
         if text.tell() > _PIECE:
             yield text.getvalue().encode()
             text.seek(0)
