@@ -129,7 +129,7 @@ HOSTILE: dict[str, Callable[[], Iterable[bytes]]] = {
     "xml-names": lambda: chain([b"<Keys>"], names()),
     "xml-white": lambda: endless(b"<Keys>", b" "),
     "csv-line": lambda: endless(b"Product ID\n", b"x"),
-    "csv-blank-lines": lambda: endless(b"Product ID\n1\n", b"," * 63 + b"\n"),
+    "csv-blank-lines": lambda: endless(b"Product ID\n1\n", b"," * 7 + b" " * 56 + b"\n"),
     "csv-record": lambda: endless(b"Product ID\n", b'"' + b"\n" * 60 + b'",'),
     "wide": lambda: endless("\ufeffProduct ID\n".encode("utf-16-le"), "\U0001f600".encode("utf-16-le")),
     "gzip-bomb": lambda: packed(endless(b"Product ID\n1\n", b"," * 1023 + b"\n", 64 << 20)),
