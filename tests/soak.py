@@ -158,7 +158,8 @@ class Soak:
         """As an operator does who was told: some manifest was under way in five workers that were killed."""
         if any("stalled" in (b.metadata or {}) for b in self._list("intake-ledger", "uploads/")):
             with redirect_stdout(sys.stderr):
-                tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings())
+                key = {"ManifestStorage": self.cloud.azurite.connection_string}  # he has no managed identity
+                tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings() | key)
             self.resumed += 1
 
     def _drop(self, manifest: Dropped) -> bool:
