@@ -11,6 +11,7 @@ from shared.manifest.values import (
     LONGEST_CELL,
     are_sound,
     is_damaged,
+    is_legible,
     is_placeholder,
     is_product_id,
     is_product_name_or_licence,
@@ -67,7 +68,7 @@ def _are_plain_texts(serials: Sequence[str], names: set[str]) -> bool:
         len(names) <= _FEW
         and are_sound(serials)
         and are_sound(names)
-        and all("".join(c).isprintable() and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
+        and all(is_legible("".join(c)) and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
         and not any(map(field_of, names))
     )
 
@@ -98,9 +99,9 @@ def _without_placeholders(device: Device) -> Device:
 def _values(row: Row, hash_check: HashCheck) -> Iterator[Finding]:
     serial, key, hardware_hash, manufacturer, model = row.device
     short = f"{serial}{key}{manufacturer}{model}"
-    if len(short) > LONGEST_VALUE or len(hardware_hash) > LONGEST_HASH or not short.isprintable():
+    if len(short) > LONGEST_VALUE or len(hardware_hash) > LONGEST_HASH or not is_legible(short):
         yield from _invalid(row)
-    elif hash_check == "off" and not hardware_hash.isprintable():
+    elif hash_check == "off" and not is_legible(hardware_hash):
         yield from _invalid(row)  # else the hash is decoded, which finds more
     for field, value in (("serial_number", serial), ("manufacturer", manufacturer), ("model", model)):
         if len(value) <= LONGEST_VALUE and is_damaged(value):
@@ -121,18 +122,18 @@ def _invalid(row: Row) -> Iterator[Finding]:
                 row.number,
                 column,
             )
-        elif not value.isprintable():
+        elif not is_legible(value):
             yield Finding(
                 Code.INVALID_VALUE,
-                f"{column} {quote(value)} holds U+{_unprintable(value):04X}, a control character or one that no font "
-                "shows. Type the value anew.",
+                f"{column} {quote(value)} holds U+{_illegible(value):04X}: a control character, one that no font "
+                "shows, or the mark of one that was lost. Type the value anew.",
                 row.number,
                 column,
             )
 
 
-def _unprintable(value: str) -> int:
-    return ord(next(c for c in value if not c.isprintable()))
+def _illegible(value: str) -> int:
+    return ord(next(c for c in value if not is_legible(c)))
 
 
 def _odd_product_id(key: str, number: int) -> Finding:

@@ -111,7 +111,7 @@ class _Reader:
             self._in_footer = True
             message = "The row belongs to the template's explanation and was left out."
             yield Finding(Code.IGNORED_ROW, message, number)
-        elif start.startswith((_SEPARATOR_IS, _TYPE_IS)):
+        elif start.startswith((_SEPARATOR_IS, _TYPE_IS)) and not any(values[1:]):
             yield Finding(Code.IGNORED_ROW, "The row says how the file was written and is no device.", number)
 
     def _count_left_out(self, number: int) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from shared.manifest.findings import Code, Finding, Refused, in_words, quote
-from shared.manifest.values import is_damaged
+from shared.manifest.values import is_damaged, is_legible
 
 LONGEST_BATCH_ID = 256
 _BATCH_FOLDER = "batch="
@@ -86,7 +86,7 @@ class Destination:
             return Finding(Code.MISSING_BATCH_ID, f"Nothing names the batch. Add {WAYS_TO_NAME_A_BATCH}.")
         if (
             len(wanted) > LONGEST_BATCH_ID
-            or not wanted.isprintable()
+            or not is_legible(wanted)
             or _UNUSABLE.fullmatch(wanted)
             or is_damaged(wanted)
         ):

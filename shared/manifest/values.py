@@ -30,6 +30,11 @@ _PRODUCT_NAME = re.compile(
 )
 
 
+def is_legible(text: str) -> bool:
+    """Whether a font shows all of it, and nothing was lost of it before it came: U+FFFD stands where something was."""
+    return text.isprintable() and "\N{REPLACEMENT CHARACTER}" not in text
+
+
 def is_placeholder(value: str) -> bool:
     """Whether it says as much as nothing: it identifies no device, and Microsoft is not told of it."""
     return (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.customers import parse_customers
 from shared.manifest import Code, Destination, Device, Manifest, Rules, find_destination, read_manifest
 from shared.manifest.columns import field_of
-from shared.manifest.values import is_damaged, is_placeholder
+from shared.manifest.values import is_damaged, is_legible, is_placeholder
 from shared.partner_center import Accepted
 from shared.plan import Upload
 from shared.planning import Draft, plan_manifest
@@ -72,7 +72,7 @@ def texts(longest: int = 12) -> st.SearchStrategy[str]:
 
 
 def _is_a_value(text: str) -> bool:
-    return text.isprintable() and not (field_of(text) or is_placeholder(text) or is_damaged(text))
+    return is_legible(text) and not (field_of(text) or is_placeholder(text) or is_damaged(text))
 
 
 def device_lists(longest: int = 5) -> st.SearchStrategy[list[Device]]:

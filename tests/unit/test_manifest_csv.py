@@ -130,7 +130,7 @@ def test_columns_that_cannot_be_told(header: str, words: str) -> None:
     assert words in said(manifest)
 
 
-@pytest.mark.parametrize("serial", ["a\u200bb", "a\x07b", "x" * 513])
+@pytest.mark.parametrize("serial", ["a\u200bb", "a\ufffdb", "a\x07b", "x" * 513])
 def test_value_that_no_one_typed_is_invalid(serial: str) -> None:
     """Control characters, characters that no font shows, and values far too long are damage."""
     manifest = read(f"Serial,Product ID\n{serial},1\n")
@@ -188,7 +188,21 @@ def test_what_is_no_device_is_bounded_too(text: str, code: str) -> None:
 
 
 PROVED = hardware_hash("S-1", "Contoso", "Slate")
-SERIALS = ["S-1", "S-2", "None", "0", "000-0", "1E+05", "#N/A", "<a>", "a\u200bb", "x" * 130, "x" * 600, "é"]
+SERIALS = [
+    "S-1",
+    "S-2",
+    "None",
+    "0",
+    "000-0",
+    "1E+05",
+    "#N/A",
+    "<a>",
+    "a\u200bb",
+    "a\ufffdb",
+    "x" * 130,
+    "x" * 600,
+    "é",
+]
 PRODUCT_KEYS = ["3312345678902", "0" * 13, "1234567890123x", "٣" * 13, "Windows 11", "Product ID"]
 MAKERS = ["Slate", "Model", "PKID", "x" * 200, "a\u200bb", "#N/A", "None"]
 
