@@ -13,7 +13,6 @@ import pytest
 from azure.storage.blob import generate_container_sas
 
 from local.azurite import ACCOUNT, KEY
-from local.cloud import LocalCloud
 from local.simulators.faults import Reply, respond
 from local.simulators.gateway import Gateway
 from local.simulators.server import ReceivedRequest
@@ -186,12 +185,12 @@ class Full(Gateway):
         return f"<Blob><Name>{name}</Name><Properties>{dates}{kind}</Properties>{more}</Blob>"
 
 
-def test_a_sweep_stays_cheap(cloud: LocalCloud) -> None:
+def test_a_sweep_stays_cheap(lone: Corner) -> None:
     """Ten thousand finished manifests are two pages of records and two of blobs, and nothing is queued."""
-    certificates, azurite = cloud.certificates, cloud.azurite
+    certificates, azurite = lone.cloud.certificates, lone.cloud.azurite
     with Full(certificates, azurite.blob_url) as blobs, Gateway(certificates, azurite.queue_url) as queues:
         uris = {"ManifestStorage__blobServiceUri": blobs.url, "ManifestStorage__queueServiceUri": queues.url}
-        swept = Corner(cloud, settings=uris).services().sweep
+        swept = Corner(lone.cloud, settings=uris).services().sweep
         queues.requests.clear()
         calls = []
         for blobs.finished in (10, 10_000):

@@ -64,37 +64,37 @@ def test_an_unknown_source_is_refused(runtime: Runtime) -> None:
     assert "No job functions found" in refused.stderr
 
 
-def test_a_missing_setting_fails_an_invocation_and_not_the_app(runtime: Runtime, queue: str) -> None:
+def test_a_missing_setting_fails_an_invocation_and_not_the_app(lone_runtime: Runtime, queue: str) -> None:
     """All functions are there; the one that runs names the setting, and operators are told once."""
-    assert "receive_manifest" in functions(runtime, KEY_VAULT_URL="")
-    runtime.container.create_container()
-    runtime.container.upload_blob("contoso/a.csv", b"x")
-    ended = runtime.finish("--once", app=ROOT, KEY_VAULT_URL="", ALERT_QUEUE=queue, **only(runtime))
+    assert "receive_manifest" in functions(lone_runtime, KEY_VAULT_URL="")
+    lone_runtime.container.create_container()
+    lone_runtime.container.upload_blob("contoso/a.csv", b"x")
+    ended = lone_runtime.finish("--once", app=ROOT, KEY_VAULT_URL="", ALERT_QUEUE=queue, **only(lone_runtime))
 
     assert "KEY_VAULT_URL is missing" in ended.stderr
-    alerts = runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
+    alerts = lone_runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
     (alert,) = alerts.peek_messages(max_messages=9)
     assert json.loads(alert.content)["data"]["problem"] == "settings-wrong"
 
 
-def test_a_blob_becomes_a_message(runtime: Runtime, queue: str) -> None:
+def test_a_blob_becomes_a_message(lone_runtime: Runtime, queue: str) -> None:
     """Dropped, found by the host, run by the worker, posted, told: the whole way."""
-    own = only(runtime) | {"RESULT_QUEUE": queue, "CUSTOMERS": json.dumps({"contoso": CONTOSO})}
-    runtime.container.create_container()
-    runtime.container.upload_blob(
+    own = only(lone_runtime) | {"RESULT_QUEUE": queue, "CUSTOMERS": json.dumps({"contoso": CONTOSO})}
+    lone_runtime.container.create_container()
+    lone_runtime.container.upload_blob(
         "contoso/batch=März/a b%20c.json", b'[{"SerialNumber":"1","ProductKey":"00329-00000-0003-AA606"}]'
     )
-    ended = runtime.finish("--once", app=ROOT, **own)
+    ended = lone_runtime.finish("--once", app=ROOT, **own)
 
     assert ended.returncode == 0, ended.stderr
-    client = runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
+    client = lone_runtime.cloud.queue_service().get_queue_client(queue, message_decode_policy=TextBase64DecodePolicy())
     (message,) = client.peek_messages()
     event = json.loads(message.content)
     assert event["data"]["manifest"]["name"] == "contoso/batch=März/a b%20c.json"
-    assert event["source"].endswith(f"{runtime.name}/contoso/batch%3DM%C3%A4rz/a%20b%2520c.json")
+    assert event["source"].endswith(f"{lone_runtime.name}/contoso/batch%3DM%C3%A4rz/a%20b%2520c.json")
     assert event["data"]["batchId"] == "März"
-    assert runtime.cloud.partner_center.batches(CONTOSO)["März"]
-    assert event["data"]["location"] in {p.location for p in runtime.cloud.partner_center.posts()}
+    assert lone_runtime.cloud.partner_center.batches(CONTOSO)["März"]
+    assert event["data"]["location"] in {p.location for p in lone_runtime.cloud.partner_center.posts()}
 
 
 def test_the_same_blob_delivered_twenty_times_to_two_workers_is_sent_once(lone_runtime: Runtime, queue: str) -> None:
