@@ -203,18 +203,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("sent", READ, ids=lambda s: s.name)
-def test_a_suppliers_file_works_the_first_time(sent: Sent) -> None:
-    """Every variant is read as the devices it means, and says no more than it must."""
-    manifest = sent.read()
-    assert devices(manifest) == sent.devices
-    assert reason(manifest) is None
-    check(manifest, sent)
-
-
-@pytest.mark.parametrize("sent", REFUSED, ids=lambda s: s.name)
-def test_what_must_be_refused_is_refused_in_words_a_supplier_understands(sent: Sent) -> None:
-    """By its row, with the code that scripts read."""
+@pytest.mark.parametrize("sent", [*READ, *REFUSED], ids=lambda s: s.name)
+def test_what_is_sent_is_read_or_refused_in_words_a_supplier_understands(sent: Sent) -> None:
+    """As the devices it means and no word more than it must; what is wrong by row, with the code that scripts read."""
     manifest = sent.read()
     assert devices(manifest) == sent.devices
     assert reason(manifest) == sent.reason
