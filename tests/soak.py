@@ -159,8 +159,8 @@ class Soak:
         if any("stalled" in (b.metadata or {}) for b in self._list("intake-ledger", "uploads/")):
             with redirect_stdout(sys.stderr):
                 key = {"ManifestStorage": self.cloud.azurite.connection_string}  # he has no managed identity
-                tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings() | key)
-            self.resumed += 1
+                done = tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings() | key) == 0
+            self.resumed += done
 
     def _drop(self, manifest: Dropped) -> bool:
         """Most have an event, some have two, some have none."""
