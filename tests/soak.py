@@ -155,8 +155,8 @@ class Soak:
             self.kills += 1
 
     def _resume_stalled(self) -> None:
-        """As an operator does who was told: some manifest was under way in five workers that were killed."""
-        if any("stalled" in (b.metadata or {}) for b in self._list("intake-ledger", "uploads/")):
+        """As an operator does who was told: some manifest was under way, or read, in five workers that were killed."""
+        if any(self._list("intake-ledger", "problems/manifest-")):
             with redirect_stdout(sys.stderr):
                 key = {"ManifestStorage": self.cloud.azurite.connection_string}  # he has no managed identity
                 done = tools_intake(["resume", "--all-stalled"], os.environ | self.cloud.settings() | key) == 0
