@@ -74,6 +74,8 @@ class Alerts:
         found = {}
         for blob in self._container.list_blobs(name_starts_with=_FOLDER, include=["metadata"]):
             data = blob.metadata or {}
+            if "turn" not in data:
+                continue  # a folder, of which an account with a hierarchical namespace makes blobs, or not ours
             found[blob.name.removeprefix(_FOLDER)] = OpenProblem(
                 since=datetime.fromisoformat(data["since"]),
                 turn=data["turn"],

@@ -68,14 +68,17 @@ class Manifests:
             stream = self._container.download_blob(name)
         except ResourceNotFoundError:
             return None
+        if _is_folder(stream.properties):
+            return None
         metadata = {k.casefold(): v for k, v in stream.properties.metadata.items()}
         return Dropped(self._upload(name, stream.properties, metadata), metadata, stream)
 
     def list(self) -> Iterator[Upload]:
         """Every blob as it is now; whether it is a resubmission is not known from a listing."""
         try:
-            for blob in self._container.list_blobs():
-                yield self._upload(blob.name, blob, {})
+            for blob in self._container.list_blobs(include=["metadata"]):
+                if not _is_folder(blob):
+                    yield self._upload(blob.name, blob, {})
         except ResourceNotFoundError:
             return  # nobody has dropped anything yet, not even the container
 
@@ -157,6 +160,11 @@ def fault_of(error: AzureError) -> Fault:
         f"The storage account refused with HTTP {status} {code}. Check the roles of the app's identity, the account's "
         "firewall, and that its containers and queues are still there.",
     )
+
+
+def _is_folder(blob: BlobProperties) -> bool:
+    """Whether it is a folder of an account with a hierarchical namespace, as SFTP needs: those are listed as blobs."""
+    return blob.size == 0 and "hdi_isfolder" in (blob.metadata or {})
 
 
 def only_over(etag: str | None) -> dict[str, Any]:

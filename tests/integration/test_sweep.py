@@ -138,6 +138,24 @@ def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
     assert [e["data"]["reason"] for e in lone.rejections] == ["unknown-customer"] * 2
 
 
+def test_a_folder_of_an_account_with_sftp_is_no_manifest_and_no_problem(lone: Corner) -> None:
+    """Its namespace is hierarchical, and folders are listed as empty blobs: nobody is answered for one."""
+    lone.drop("a.csv", tuples(2))
+    intake = lone.at(timedelta(hours=2))
+    for container, name in (
+        ("manifests", lone.folder),
+        ("manifests", f"{lone.folder}/in"),
+        ("intake-ledger", "problems/partner-center-forbidden"),
+    ):
+        lone.cloud.blob_service().get_blob_client(container, name).upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    intake.receive(f"{lone.folder}/in")
+
+    assert len(sweep(lone, timedelta(hours=2))) == 1
+    assert len(lone.results) == 1
+    assert not lone.rejections
+    assert not sweep(lone, timedelta(hours=3))
+
+
 def test_where_manifests_cannot_be_listed_operators_are_told(lone: Corner) -> None:
     """The role is missing on that container alone: what was planned goes on all the same."""
     with gated(lone.cloud) as one:
