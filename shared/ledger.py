@@ -12,6 +12,7 @@ stranger was first: so after each such answer this module looks who it was befor
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Buffer, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from shared.storage import only_over
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
+
+logger = logging.getLogger(__name__)
 
 CONTAINER = "intake-ledger"
 # With the interval of a sweep this must stay under the 15 minutes that suppliers are promised.
@@ -225,10 +228,16 @@ class Ledger:
             yield entry.key, entry.state
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Every record whose key begins so, in one listing."""
+        """Every record whose key begins so, in one listing. What is none, or damaged, keeps nobody from the others."""
         for blob in self._container.list_blobs(name_starts_with=f"uploads/{prefix}", include=["metadata"]):
-            state = State.of(blob.metadata or {})
-            yield Entry(blob.name.removeprefix("uploads/"), state, blob.creation_time, blob.last_modified)
+            key = blob.name.removeprefix("uploads/")
+            try:
+                bytes.fromhex(key)
+                state = State.of(blob.metadata or {})
+            except ValueError:
+                logger.error("record.unreadable name=%r", blob.name)
+            else:
+                yield Entry(key, state, blob.creation_time, blob.last_modified)
 
     def look(self, key: str) -> Record:
         """A record as it is, without a claim to it."""

@@ -156,6 +156,24 @@ def test_a_folder_of_an_account_with_sftp_is_no_manifest_and_no_problem(lone: Co
     assert not sweep(lone, timedelta(hours=3))
 
 
+@pytest.mark.parametrize(
+    ("name", "metadata"),
+    [
+        ("uploads/readme.txt", {}),
+        (f"uploads/{'ab' * 32}", {"until": "soon"}),
+        (f"uploads/{'ab' * 32}", {"starts": "many"}),
+        ("problems/readme.txt", {}),
+    ],
+)
+def test_one_bad_blob_in_the_ledger_stops_no_sweep(lone: Corner, name: str, metadata: dict[str, str]) -> None:
+    """Somebody's note, or a state that cannot be read: all others go on."""
+    lone.drop("a.csv", tuples(2))
+    assert lone.intake
+    lone.cloud.blob_service().get_blob_client("intake-ledger", name).upload_blob(b"x", metadata=metadata)
+    sweep(lone, timedelta(hours=2))
+    assert len(lone.results) == 1
+
+
 def test_where_manifests_cannot_be_listed_operators_are_told(lone: Corner) -> None:
     """The role is missing on that container alone: what was planned goes on all the same."""
     with gated(lone.cloud) as one:
