@@ -30,6 +30,7 @@ _CLIENT_OPTIONS: dict[str, Any] = {
     "read_timeout": 60,
     "retry_total": 4,
     "retry_backoff_factor": 0.5,
+    "permit_redirects": False,  # a secret that is written would go along
 }
 
 logger = logging.getLogger(__name__)

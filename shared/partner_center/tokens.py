@@ -198,16 +198,19 @@ class AppUserTokens:
 
 
 class _Session(requests.Session):
-    """What MSAL calls Entra with. It tells an outage, which passes, from a refusal, which MSAL then reads."""
+    """What MSAL calls Entra with. It tells an outage, which passes, from a refusal, which MSAL then reads.
+
+    A redirect is not followed: it would take the refresh token and the client secret along.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.mount("https://", HTTPAdapter(max_retries=1))
 
     def request(self, *args: Any, **more: Any) -> requests.Response:
-        response = super().request(*args, **{"timeout": _TIMEOUT, **more})
+        response = super().request(*args, **{"timeout": _TIMEOUT, **more, "allow_redirects": False})
         status = response.status_code
-        if status in (408, 429) or status >= 500:
+        if status in (408, 429) or status >= 500 or response.is_redirect:
             raise NobodysFault(f"Entra answered HTTP {status}", seconds(response.headers.get("Retry-After", "")))
         try:
             response.json()

@@ -224,6 +224,20 @@ def test_an_outage_on_the_way_to_the_secrets_is_nobody_s_fault(
     assert len(corner.results) == 1
 
 
+@pytest.mark.parametrize(("server", "on"), [("entra", "*"), ("key_vault", "GET *"), ("key_vault", "PUT *")])
+def test_no_redirect_takes_a_secret_along(lone: Corner, server: str, on: str) -> None:
+    """Nor is a token taken from where it leads."""
+    with Simulator(lone.cloud.certificates) as elsewhere:
+        away = respond(307, headers={"Location": f"{elsewhere.url}/x"}, on=on, times=None)
+        getattr(lone.cloud, server).faults.add(away)
+        stored(lone, 8)
+        lone.deliver("a.csv", tuples(1))
+        assert not elsewhere.requests
+    getattr(lone.cloud, server).faults.clear()
+    lone.wake()
+    assert len(lone.results) == 1
+
+
 # Its life
 
 
