@@ -60,6 +60,7 @@ _REFUSALS = {
     7000222: (_CREDENTIAL, "The client secret has expired. Make a new one and store it in the vault."),
 }
 _BUSY = {50196, 90033}
+_ENTRA_SAYS = {"error", "access_token", "authorization_endpoint"}  # each of its answers has one of them
 # What an exchange may find; each is over when one succeeds.
 EXCHANGE_PROBLEMS = {
     *(_CONSENT, _CREDENTIAL, _AUTHORITY, "mfa-required"),
@@ -213,9 +214,11 @@ class _Session(requests.Session):
         if status in (408, 429) or status >= 500 or response.is_redirect:
             raise NobodysFault(f"Entra answered HTTP {status}", seconds(response.headers.get("Retry-After", "")))
         try:
-            response.json()
-        except ValueError:
-            raise NobodysFault(f"Something between here and Entra answered HTTP {status} without JSON") from None
+            answer = response.json()
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict) or not answer.keys() & _ENTRA_SAYS:
+            raise NobodysFault(f"Something between here and Entra answered HTTP {status}, and not as Entra does")
         return response
 
 

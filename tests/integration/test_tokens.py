@@ -52,9 +52,10 @@ def versions(corner: Corner) -> list[str]:
         respond(502, "<html>bad gateway</html>"),
         PAGE,
         respond(403, "<html>proxy</html>"),
+        *(respond(200, body) for body in ("null", "[]", '{"message": "proxy"}', "[" * 100_000)),
         reset_before_reading(),
     ],
-    ids=lambda f: f"{f.reply.status} {f.reply.body.decode()}" if f.reply else "reset",
+    ids=lambda f: f"{f.reply.status} {f.reply.body[:20].decode()}" if f.reply else "reset",
 )
 def test_an_outage_of_entra_is_nobody_s_fault(corner: Corner, kind: Fault, path: str) -> None:
     """No operator could mend it; the manifest waits and goes on."""
