@@ -29,6 +29,7 @@ _MAX_AGE = 60.0  # seconds
 _MEANWHILE = "Correct it; until then its last good copy serves, and manifests wait where there is none."
 _BLOB = re.compile(r"([a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9])/(.+)")
 _ANY_CUSTOMER = "*"
+_FAULTS_NAMED = 10
 _NOBODY = UUID(int=0)
 
 
@@ -66,7 +67,7 @@ def parse_customers(text: str) -> Customers:
         )
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ValueError("; ".join(faults)) from None
+        raise ValueError("; ".join(faults[:_FAULTS_NAMED])) from None
 
 
 def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> CustomersInSetting | CustomersInBlob:

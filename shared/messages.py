@@ -24,6 +24,7 @@ LARGEST = 48 * 1024 - 1  # bytes, before Base64
 LOCATIONS_AT_MOST = 100
 FINDINGS_AT_MOST = 10
 ROWS_AT_MOST = 200
+LONGEST_ADVICE = 3_000
 _PREFIX = "io.autopilotdrop."
 
 
@@ -131,7 +132,7 @@ class Problem:
 def action_needed(problem: Problem, source: str, waiting: Sequence[Plan], count: int, now: datetime) -> Message:
     """Only an operator can set the work going. `source`: the problem's record; `waiting`: the first of `count`."""
     data = {
-        "advice": problem.advice,
+        "advice": problem.advice[:LONGEST_ADVICE],
         "waiting": [_manifest(p) | {"report": report_url(p.upload)} for p in waiting],
         "waitingCount": max(count, len(waiting)),
     }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
@@ -98,7 +99,14 @@ def write_customers(corner: Corner, text: bytes | None = None) -> None:
     container.upload_blob(f"{corner.customer}.json", good if text is None else text, overwrite=True)
 
 
-@pytest.mark.parametrize("text", [None, b"{", b"\xff\xfe", b'{"contoso": 7}', b"[]"])
+MISSPELT = json.dumps({f"customer-{n}": {"customerId": str(uuid4()), "batchID": "A"} for n in range(1_500)}).encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, b"{", b"\xff\xfe", b'{"contoso": 7}', b"[]", MISSPELT],
+    ids=["none", "cut", "no text", "number", "list", "misspelt a thousand times"],
+)
 def test_without_a_good_copy_manifests_wait(in_blob: Corner, text: bytes | None) -> None:
     """Nobody's folder is called unknown because the list of customers cannot be read."""
     if text is not None:

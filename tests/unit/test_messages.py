@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -253,10 +254,11 @@ def test_alert_is_taken_back() -> None:
     assert over["id"] != check(action_resolved(mine, RECORD, NOW.replace(day=25)))["id"]
 
 
-def test_alert_of_many_manifests_fits() -> None:
-    """However many wait, and however long their names."""
+@pytest.mark.parametrize("advice", ["Consent again.", "東" * 20_000, "\x01" * 20_000], ids=["short", "long", "escaped"])
+def test_alert_of_many_manifests_fits(advice: str) -> None:
+    """However many wait, however long their names, and whatever a broken server or setting added to the advice."""
     plan = planned(keys(1), "contoso/" + "東" * 1_016)
-    data = check(action_needed(PROBLEM, RECORD, [plan] * 50, 12_345, NOW))["data"]
+    data = check(action_needed(replace(PROBLEM, advice=advice), RECORD, [plan] * 50, 12_345, NOW))["data"]
     assert data["waitingCount"] == 12_345
     assert 1 <= len(data["waiting"]) < 50
 
