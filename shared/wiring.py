@@ -32,6 +32,13 @@ _CLIENT_OPTIONS: dict[str, Any] = {
     "retry_backoff_factor": 0.5,
     "permit_redirects": False,  # a secret that is written would go along
 }
+# Each call of the clients above may ask for a token, and repeats that, too.
+_IDENTITY_OPTIONS: dict[str, Any] = {
+    "connection_timeout": 10,
+    "read_timeout": 20,
+    "retry_total": 2,
+    "retry_backoff_factor": 0.5,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -173,8 +180,7 @@ def build(environment: Mapping[str, str], clock: Callable[[], datetime] = _now) 
 def _identity(client_id: str) -> TokenCredential:
     from shared.identity import Identity
 
-    options: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.5}
-    return Identity(client_id=client_id, **options) if client_id else Identity(**options)
+    return Identity(client_id=client_id, **_IDENTITY_OPTIONS) if client_id else Identity(**_IDENTITY_OPTIONS)
 
 
 def _grant(settings: Settings, clock: Callable[[], datetime]) -> VaultGrant:

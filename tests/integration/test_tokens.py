@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +12,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from azure.core.exceptions import ServiceResponseError
 
 from local.azurite import KEY
 from local.certificates import make_application_certificate
-from local.simulators.faults import Fault, reset_after_reading, reset_before_reading, respond
+from local.simulators.faults import Fault, hold, reset_after_reading, reset_before_reading, respond
 from local.simulators.server import Simulator
+from shared import wiring
 from shared.key_vault import _from_pfx
 from shared.settings import Settings
 from tests.integration.conftest import IMPATIENT, Corner, sweep
@@ -223,6 +226,15 @@ def test_an_outage_on_the_way_to_the_secrets_is_nobody_s_fault(
     simulator.faults.clear()
     assert corner.wake() == 1
     assert len(corner.results) == 1
+
+
+def test_an_identity_that_hangs_is_given_up(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call to storage and the vault may wait for it."""
+    monkeypatch.setitem(wiring._IDENTITY_OPTIONS, "read_timeout", 0.1)
+    corner.cloud.managed_identity.faults.add(hold(released := threading.Event(), times=None))
+    with pytest.raises(ServiceResponseError):
+        wiring._identity("").get_token("https://vault.azure.net/.default")
+    released.set()
 
 
 @pytest.mark.parametrize(("server", "on"), [("entra", "*"), ("key_vault", "GET *"), ("key_vault", "PUT *")])
