@@ -11,7 +11,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -124,12 +125,20 @@ class AppUserTokens:
     """The current App+User token, renewed shortly before its end by one thread at a time."""
 
     def __init__(
-        self, app: AppRegistration, grant: Grant, bell: Bell, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        app: AppRegistration,
+        grant: Grant,
+        bell: Bell,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        patience: float = 60.0,
     ) -> None:
+        """`patience`: seconds that a thread waits for another's exchange."""
         self._app = app
         self._grant = grant
         self._bell = bell
         self._monotonic = monotonic
+        self._patience = patience
         self._lock = threading.Lock()
         self._token: AccessToken | None = None
 
@@ -138,7 +147,7 @@ class AppUserTokens:
 
         Raises OperatorsFault where only a person can bring the next token, NobodysFault where Entra does not answer.
         """
-        with self._lock:
+        with self._one_at_a_time():
             token = self._token
             if token is None or self._monotonic() >= token.renew_at or token.value == instead_of:
                 token = self._token = self._exchange()
@@ -146,8 +155,18 @@ class AppUserTokens:
 
     def renew(self) -> None:
         """Exchange the refresh token now, whatever the access token is still good for. Raises as `get` does."""
-        with self._lock:
+        with self._one_at_a_time():
             self._token = self._exchange()
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Where one hangs for minutes, the others must not stand in line to do so one after the other."""
+        if not self._lock.acquire(timeout=self._patience):
+            raise NobodysFault("No token yet: whoever asked for one still waits for an answer")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _exchange(self) -> AccessToken:
         stored = self._grant.refresh_token()

@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -12,11 +14,14 @@ import pytest
 from shared.faults import NobodysFault, OperatorsFault
 from shared.manifest import Device
 from shared.partner_center import (
+    AppRegistration,
+    AppUserTokens,
     BatchExists,
     BatchNotFound,
     BearerAuth,
     CustomerNotFound,
     PartnerCenter,
+    RefreshToken,
     RequestRefused,
     render_device,
 )
@@ -358,6 +363,45 @@ def test_token_without_mfa_is_not_renewed(shape: dict[str, Any]) -> None:
     with service.http(BearerAuth(Tokens(), BASE)) as http:
         assert http.get(f"{BASE}/v1/x").status_code == 401
     assert len(service.asked) == 1
+
+
+class SilentVault:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = Event(), Event()
+
+    def refresh_token(self) -> RefreshToken:
+        self.asked.set()
+        self.answers.wait(10)
+        raise NobodysFault("No answer from the vault")
+
+    def client_credential(self) -> str:
+        return ""
+
+    def store(self, rotated: str, instead_of: RefreshToken) -> bool:
+        return False
+
+
+class NoBell:
+    def raise_for(self, fault: OperatorsFault) -> None: ...
+
+    def resolve(self, problem_id: str) -> None: ...
+
+
+def test_nobody_stands_in_line_behind_an_exchange_that_hangs() -> None:
+    """Ten threads that each wait for the vault for five minutes, one after the other, would outlast the invocation."""
+    vault = SilentVault()
+    tokens = AppUserTokens(AppRegistration("https://login", "t", "c", BASE), vault, NoBell(), patience=0.01)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(tokens.get)
+        vault.asked.wait(10)
+        with pytest.raises(NobodysFault, match="still waits"):
+            tokens.get()
+        vault.answers.set()
+        assert isinstance(first.exception(), NobodysFault)
+    with pytest.raises(NobodysFault, match="vault"):
+        tokens.get()
 
 
 def test_repr_of_a_token_hides_it() -> None:
