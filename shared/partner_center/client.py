@@ -13,7 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from shared.faults import NobodysFault
-from shared.partner_center.errors import raise_for_refusal
+from shared.partner_center.errors import harmless, raise_for_refusal
 from shared.partner_center.wire import BatchList, render_creation, tracking_uri
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class PartnerCenter:
                 content = None if body is None else pieces
                 response = self._http.request(method, url, content=content, headers=headers, auth=self._auth)
         except httpx.RequestError as error:
-            raise NobodysFault(f"No answer from Partner Center: {type(error).__name__} {error}") from error
+            words = harmless(str(error))  # they may quote what was sent, or what came
+            raise NobodysFault(f"No answer from Partner Center: {type(error).__name__} {words}") from error
         logger.info(
             "partner_center.answered method=%s status=%d request_id=%s correlation_id=%s their_request_id=%s "
             "their_correlation_id=%s cv=%s server=%s",

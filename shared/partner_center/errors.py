@@ -45,9 +45,9 @@ class ServiceError:
             description = members.get("description") or members.get("message") or ""
         else:
             code, description = "", "" if text.startswith("<") else text
-        description = _harmless(str(description or response.reason_phrase))[:LONGEST_DESCRIPTION]
+        description = harmless(str(description or response.reason_phrase))
         code = re.sub(r"[^\w.-]", "", str(code))[:64]
-        return cls(response.status_code, code, description, _harmless(response.reason_phrase))
+        return cls(response.status_code, code, description, harmless(response.reason_phrase))
 
     @property
     def is_missing_mfa(self) -> bool:
@@ -114,10 +114,10 @@ def raise_for_refusal(response: httpx.Response, *, appending: bool, request_id: 
     raise RequestRefused(error, request_id, correlation_id)
 
 
-def _harmless(text: str) -> str:
-    """One line, without what may be a token or a hash: it goes into messages and logs."""
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return without_hashes(re.sub(r"(?i)bearer\s+\S+|eyJ[\w-]*\.[\w.-]*", "(token)", text))
+def harmless(text: str) -> str:
+    """One line, not too long, without what may be a token or a hash: it goes into messages and logs."""
+    text = "".join(c if c.isprintable() else " " for c in text[: 8 * LONGEST_DESCRIPTION])
+    return without_hashes(re.sub(r"(?i)bearer\s+\S+|eyJ[\w-]*\.[\w.-]*", "(token)", text))[:LONGEST_DESCRIPTION]
 
 
 def _unauthorized(error: ServiceError) -> OperatorsFault:

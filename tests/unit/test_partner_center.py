@@ -322,6 +322,23 @@ def test_no_answer_is_nobodys_fault(error: Exception) -> None:
         Service(fail).client().create_batch(CUSTOMER, "A", b"[]", REQUEST_ID)
 
 
+def test_what_broke_is_told_without_what_was_in_it() -> None:
+    """The words of a broken exchange quote the header that broke it, whatever is in it and however long."""
+    for quoted in ("Bearer 1.refresh\n", "Location: /x?t=eyJhbGciOi.eyJzdWIi.c2ln" + "\x1b" * 60_000):
+
+        def fail(quoted: str = quoted) -> httpx.Response:
+            raise httpx.RemoteProtocolError(f"illegal header line: {quoted}")
+
+        with pytest.raises(NobodysFault) as raised:
+            Service(fail).client().create_batch(CUSTOMER, "A", b"[]", REQUEST_ID)
+        assert not re.search("refresh|c2ln|\x1b|.{600}", str(raised.value))
+
+
+def test_an_endless_description_is_read_in_no_time() -> None:
+    """However hostile its text."""
+    ServiceError.of(httpx.Response(400, content=b"eyJ" * 1_000_000))
+
+
 # The bearer token
 
 
