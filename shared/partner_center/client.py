@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -23,6 +25,7 @@ LONGEST_LOCATION = 2_048
 _PIECE = 64 * 1024
 # The archived SDK waits three minutes for an answer; a batch of 500 hashes is 2 MB to send.
 TIMEOUT = httpx.Timeout(180.0, connect=10.0, write=60.0, pool=10.0)
+LARGEST_ANSWER, LONGEST_ANSWER = 16 * 1024 * 1024, 60.0  # bytes, and seconds from its head to its end
 LIMITS = httpx.Limits(max_connections=16, max_keepalive_connections=16)
 
 
@@ -42,7 +45,8 @@ class PartnerCenter:
     def __init__(self, base_url: str, auth: httpx.Auth, *, http: httpx.Client | None = None) -> None:
         self._base_url = base_url.rstrip("/")
         # Redirects are not followed: the token is for this host alone.
-        self._http = http or httpx.Client(timeout=TIMEOUT, limits=LIMITS, follow_redirects=False)
+        hooks = {"response": [_as_it_comes]}
+        self._http = http or httpx.Client(timeout=TIMEOUT, limits=LIMITS, follow_redirects=False, event_hooks=hooks)
         self._auth = auth
 
     def batches(self, customer_id: str) -> dict[str, str]:
@@ -78,7 +82,7 @@ class PartnerCenter:
         correlation_id = str(uuid4())
         headers = {
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # an answer that cannot be unpacked would lose its Location
+            "Accept-Encoding": "identity",
             "MS-RequestId": request_id,
             "MS-CorrelationId": correlation_id,
             "X-Locale": "en-US",
@@ -105,6 +109,31 @@ class PartnerCenter:
         )
         raise_for_refusal(response, appending=appending, request_id=request_id, correlation_id=correlation_id)
         return response, correlation_id
+
+
+def _as_it_comes(response: httpx.Response) -> None:
+    """Never unpacked: what cannot be would lose its Location, and what can may be of any size."""
+    response.headers.pop("Content-Encoding", None)
+    response.stream = _ToItsEnd(cast(httpx.SyncByteStream, response.stream))
+
+
+class _ToItsEnd(httpx.SyncByteStream):
+    """An answer's body, of which each piece may come in time and the whole not."""
+
+    def __init__(self, body: httpx.SyncByteStream, longest: float = LONGEST_ANSWER) -> None:
+        self._body = body
+        self._longest = longest
+
+    def __iter__(self) -> Iterator[bytes]:
+        size, started = 0, time.monotonic()
+        for piece in self._body:
+            size += len(piece)
+            if size > LARGEST_ANSWER or time.monotonic() - started > self._longest:
+                raise httpx.ReadError("the answer has no end")
+            yield piece
+
+    def close(self) -> None:
+        self._body.close()
 
 
 class _InPieces:

@@ -18,6 +18,7 @@ from local.simulators.faults import (
     trickle,
 )
 from shared.partner_center import BearerAuth, PartnerCenter
+from shared.partner_center.client import LARGEST_ANSWER
 from tests.integration.conftest import IMPATIENT, Corner
 from tests.integration.test_intake import serials, tuples
 
@@ -200,6 +201,24 @@ def test_an_append_to_a_batch_that_is_not_there_waits_for_it(corner: Corner) -> 
     assert not corner.rejections
     assert corner.wake() == 1
     assert len(corner.batches["Standard"]) == 2
+
+
+def test_an_answer_of_any_size_is_not_held(corner: Corner) -> None:
+    """It is no answer: the request is repeated, with the same id."""
+    endless = respond(202, b"x" * (LARGEST_ANSWER + 1), {"Location": "/customers/x"})
+    with fault(corner, endless, "POST deviceBatches", times=1):
+        corner.deliver("a.csv", tuples(2))
+    assert len(corner.posts) == 2
+    assert len({p.headers["MS-RequestId"] for p in corner.posts}) == 1
+    assert len(corner.results) == 1
+
+
+def test_an_answer_that_nobody_can_unpack_has_a_location_all_the_same(corner: Corner) -> None:
+    """None was asked for in gzip."""
+    packed = respond(202, b"no gzip", {"Location": "/customers/x", "Content-Encoding": "gzip"})
+    with fault(corner, packed, "POST deviceBatches", times=None):
+        corner.deliver("a.csv", tuples(2))
+    assert [e["data"]["location"] for e in corner.results] == ["/customers/x"]
 
 
 def test_a_list_that_cannot_be_read_is_asked_for_again(corner: Corner) -> None:

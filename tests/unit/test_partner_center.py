@@ -25,6 +25,7 @@ from shared.partner_center import (
     RequestRefused,
     render_device,
 )
+from shared.partner_center.client import _ToItsEnd
 from shared.partner_center.errors import ServiceError, raise_for_refusal
 from shared.partner_center.tokens import AccessToken
 from shared.partner_center.wire import tracking_uri
@@ -337,6 +338,12 @@ def test_what_broke_is_told_without_what_was_in_it() -> None:
 def test_an_endless_description_is_read_in_no_time() -> None:
     """However hostile its text."""
     ServiceError.of(httpx.Response(400, content=b"eyJ" * 1_000_000))
+
+
+def test_an_answer_that_trickles_is_none() -> None:
+    """Each piece in time, and the whole not."""
+    with pytest.raises(httpx.ReadError, match="no end"):
+        list(_ToItsEnd(httpx.ByteStream(b"x"), longest=-1.0))
 
 
 # The bearer token
