@@ -139,9 +139,13 @@ class Intake:
                 logger.error("wake_up.unreadable length=%d", len(wake_up))
 
     def _bring_in(self, name: str, key: str) -> None:
-        """A sweep found no record of it. What ended so many invocations while it was read is not read once more."""
+        """A sweep found no record of it. What ended so many invocations while it was read is not read once more.
+
+        Until such a one of many has its turn, its event may have come, or each sweep found it again.
+        """
         manifest_id = key[:12]
-        if self.ledger.count_reading(key, name) > STARTS_AT_MOST:
+        is_known = self.ledger.has(key)
+        if not is_known and self.ledger.count_reading(key, name) > STARTS_AT_MOST:
             advice = (
                 f"{name}: {STARTS_AT_MOST} invocations ended while they read it; nothing of it was answered or sent. "
                 f"Look for its name in the logs; when the cause is mended, run "
@@ -150,7 +154,8 @@ class Intake:
             logger.error("manifest.given_up id=%s name=%r", manifest_id, name)
             self.alerts.raise_for(OperatorsFault("manifest-unread", advice), about=manifest_id)
             return
-        self.receive(name)
+        if not is_known:
+            self.receive(name)
         self.ledger.forget_readings(key)
         self.alerts.resolve(f"manifest-unread/{manifest_id}")
 

@@ -277,6 +277,9 @@ class Ledger:
         state = State(due=self._clock(), nonce=str(uuid4()))
         return state if self._write(plan, record.sections, plan.sections, state) else None
 
+    def has(self, key: str) -> bool:
+        return self._upload(key).exists()
+
     def plan(self, key: str) -> Plan:
         return _read_plan(self._upload(key))[0]
 

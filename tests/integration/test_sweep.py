@@ -36,6 +36,17 @@ def test_a_manifest_that_raised_no_event_is_found(lone: Corner) -> None:
     assert not sweep(lone, timedelta(hours=9))
 
 
+def test_what_many_sweeps_found_is_read_once(lone: Corner) -> None:
+    """Ten thousand files at once take hours, and each sweep meanwhile finds again what is left of them."""
+    with gated(lone.cloud) as one:
+        path = one.corner.drop("a.csv", tuples(2))
+        for minutes in (10, 20, 30):
+            one.corner.services(timedelta(minutes=minutes)).sweep.run()
+        assert len(one.corner.carry_out(one.corner.intake)) == 3
+        assert len(one.corner.results) == 1
+        assert [r.method for r in one.blobs.requests if r.path.endswith(path)] == ["GET"]
+
+
 def test_what_is_no_manifest_is_not_swept_up(lone: Corner) -> None:
     """Nor is an empty blob within its first hour; after that it is answered."""
     for name in (".hidden", "a.part", "a.csv.report.json"):
