@@ -15,7 +15,7 @@ from shared.manifest import FINDINGS_KEPT, Answer, Finding, is_addressable
 from shared.plan import Plan, Upload
 
 CONTAINER = "manifest-reports"
-_LONGEST_NAME = 900  # of the 1,024 characters that a blob's name may have
+_LONGEST_NAME = 900  # of the 1,024 characters, counted as .NET does, that a blob's name may have
 
 type State = Literal["received", "waiting", "submitted", "finished"]
 
@@ -32,7 +32,9 @@ def own_name(upload: Upload, kind: str) -> str:
 
 def _path(upload: Upload) -> str:
     """Where an upload's reports lie: its own path, but for one that would lead elsewhere."""
-    return upload.name[:_LONGEST_NAME] if is_addressable(upload.name) else f"unaddressable/{upload.id}"
+    if not is_addressable(upload.name):
+        return f"unaddressable/{upload.id}"
+    return upload.name.encode("utf-16-le")[: 2 * _LONGEST_NAME].decode("utf-16-le", "ignore")
 
 
 def report_url(upload: Upload) -> str:

@@ -71,6 +71,15 @@ def test_report_has_the_documented_shape() -> None:
     assert finding == {"row": 3, "column": "", "code": "unidentified-device", "severity": "error"}
 
 
+@pytest.mark.parametrize("char", ["x", "東", "😀"])
+def test_reports_of_the_longest_name_have_names_that_storage_takes(char: str) -> None:
+    """Its 1,024 characters are UTF-16's, of which an emoji is two."""
+    name = f"contoso/a{char * 1_015}".encode("utf-16-le")[:2_048].decode("utf-16-le", "ignore")
+    for report in (latest_name(upload(name)), own_name(upload(name), "resend.csv")):
+        assert len(report.encode("utf-16-le")) <= 2_048
+        assert report.startswith("contoso/a" + char)
+
+
 def test_report_of_a_refused_request() -> None:
     """What Partner Center refused stands among the findings, and the verdict is no longer plain."""
     refused = Finding(Code.REFUSED_BY_PARTNER_CENTER, "No.", 2)
