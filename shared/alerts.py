@@ -15,7 +15,7 @@ from azure.core.exceptions import ResourceExistsError, ResourceModifiedError, Re
 from shared.faults import OperatorsFault
 from shared.messages import Problem, action_needed, action_resolved
 from shared.plan import Plan
-from shared.storage import Queues
+from shared.storage import Queues, address_of
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
@@ -128,7 +128,7 @@ class Alerts:
         return self._container.get_blob_client(f"{_FOLDER}{problem_id}")
 
     def _url(self, problem_id: str) -> str:
-        return f"{self._container.url}/{_FOLDER}{problem_id}"
+        return f"{address_of(self._container)}/{_FOLDER}{problem_id}"
 
 
 def _turn(now: datetime) -> str:

@@ -56,7 +56,7 @@ class Manifests:
         if not is_addressable(name):
             # The client would read another blob. It is refused by its name alone, and never opened.
             upload = Upload(
-                container_url=self._container.url,
+                container_url=address_of(self._container),
                 container=self._container.container_name,
                 name=name,
                 etag="",
@@ -84,7 +84,7 @@ class Manifests:
 
     def _upload(self, name: str, properties: BlobProperties, metadata: Mapping[str, str]) -> Upload:
         return Upload(
-            container_url=self._container.url,
+            container_url=address_of(self._container),
             container=self._container.container_name,
             name=name,
             # A download's has quotes, a listing's has none; what cannot be opened has none either way.
@@ -160,6 +160,11 @@ def fault_of(error: AzureError) -> Fault:
         f"The storage account refused with HTTP {status} {code}. Check the roles of the app's identity, the account's "
         "firewall, and that its containers and queues are still there.",
     )
+
+
+def address_of(container: ContainerClient) -> str:
+    """Its address, without the shared access signature that the client's own ends in where it was given one."""
+    return str(container.url).partition("?")[0]
 
 
 def _is_folder(blob: BlobProperties) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ServiceResponseError
+from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 
-from local.azurite import KEY
+from local.azurite import ACCOUNT, KEY
 from local.certificates import make_application_certificate
 from local.simulators.faults import Fault, hold, reset_after_reading, reset_before_reading, respond
 from local.simulators.server import Simulator
@@ -422,6 +423,29 @@ def test_no_secret_comes_out_of_anything(lone: Corner, way: str, caplog: pytest.
     assert "consent-needed" in came_out
     for name, secret in secrets_of(corner).items():
         assert secret not in came_out, name
+
+
+def test_a_shared_access_signature_comes_out_of_nothing(lone: Corner) -> None:
+    """The clients make it a part of each address."""
+    signature = generate_account_sas(
+        ACCOUNT,
+        KEY,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, add=True, create=True, process=True),
+        datetime.now(UTC) + timedelta(hours=1),
+        services=Services(blob=True, queue=True),
+    )
+    azurite = lone.cloud.azurite
+    lone.settings["ManifestStorage"] = (
+        f"BlobEndpoint={azurite.blob_url};QueueEndpoint={azurite.queue_url};SharedAccessSignature={signature}"
+    )
+    lone.cloud.entra.refuse(50173)
+    path = lone.deliver("a.csv", tuples(1))
+    lone.cloud.entra.refuse(None)
+    lone.wake()
+    came_out = [*lone.texts("RESULT_QUEUE"), *lone.texts("ALERT_QUEUE"), json.dumps(lone.report(path))]
+    assert len(came_out) == 4
+    assert "sig=" not in "\n".join([*came_out, lone.ledger_text(f"uploads/{lone.key(path)}")])
 
 
 def outcome_of(call: Callable[[], object]) -> str:
