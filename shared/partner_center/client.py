@@ -114,26 +114,32 @@ class PartnerCenter:
 def _as_it_comes(response: httpx.Response) -> None:
     """Never unpacked: what cannot be would lose its Location, and what can may be of any size."""
     response.headers.pop("Content-Encoding", None)
-    response.stream = _ToItsEnd(cast(httpx.SyncByteStream, response.stream))
+    is_in_its_head = response.is_success and response.request.method == "POST"
+    response.stream = _Body(cast(httpx.SyncByteStream, response.stream), may_break_off=is_in_its_head)
 
 
-class _ToItsEnd(httpx.SyncByteStream):
+class _Body(httpx.SyncByteStream):
     """An answer's body, of which each piece may come in time and the whole not."""
 
-    def __init__(self, body: httpx.SyncByteStream, longest: float = LONGEST_ANSWER) -> None:
-        self._body = body
+    def __init__(self, pieces: httpx.SyncByteStream, *, may_break_off: bool, longest: float = LONGEST_ANSWER) -> None:
+        self._pieces = pieces
+        self._may_break_off = may_break_off
         self._longest = longest
 
     def __iter__(self) -> Iterator[bytes]:
         size, started = 0, time.monotonic()
-        for piece in self._body:
-            size += len(piece)
-            if size > LARGEST_ANSWER or time.monotonic() - started > self._longest:
-                raise httpx.ReadError("the answer has no end")
-            yield piece
+        try:
+            for piece in self._pieces:
+                size += len(piece)
+                if size > LARGEST_ANSWER or time.monotonic() - started > self._longest:
+                    raise httpx.ReadError("the answer has no end")
+                yield piece
+        except httpx.TransportError:
+            if not self._may_break_off:
+                raise
 
     def close(self) -> None:
-        self._body.close()
+        self._pieces.close()
 
 
 class _InPieces:

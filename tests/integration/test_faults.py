@@ -203,14 +203,20 @@ def test_an_append_to_a_batch_that_is_not_there_waits_for_it(corner: Corner) -> 
     assert len(corner.batches["Standard"]) == 2
 
 
-def test_an_answer_of_any_size_is_not_held(corner: Corner) -> None:
-    """It is no answer: the request is repeated, with the same id."""
+def test_a_list_without_end_is_none(corner: Corner) -> None:
+    """It is not held, and asked for again."""
+    with fault(corner, respond(200, b"x" * (LARGEST_ANSWER + 1)), "GET deviceBatches", times=1):
+        corner.deliver("a.csv", tuples(2))
+    assert len(corner.batches["Standard"]) == 2
+
+
+def test_what_the_head_says_was_accepted_is_not_sent_again(corner: Corner) -> None:
+    """Whatever its body is: it breaks off, or has no end."""
     endless = respond(202, b"x" * (LARGEST_ANSWER + 1), {"Location": "/customers/x"})
     with fault(corner, endless, "POST deviceBatches", times=1):
         corner.deliver("a.csv", tuples(2))
-    assert len(corner.posts) == 2
-    assert len({p.headers["MS-RequestId"] for p in corner.posts}) == 1
-    assert len(corner.results) == 1
+    assert len(corner.posts) == 1
+    assert [e["data"]["location"] for e in corner.results] == ["/customers/x"]
 
 
 def test_an_answer_that_nobody_can_unpack_has_a_location_all_the_same(corner: Corner) -> None:
