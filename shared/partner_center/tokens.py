@@ -153,6 +153,11 @@ class AppUserTokens:
                 token = self._token = self._exchange()
             return token.value
 
+    def forget(self, value: str) -> None:
+        """Have the next call fetch another token than this one. It waits for nobody: at worst one more is fetched."""
+        if self._token and self._token.value == value:
+            self._token = None
+
     def renew(self) -> None:
         """Exchange the refresh token now, whatever the access token is still good for. Raises as `get` does."""
         with self._one_at_a_time():
@@ -259,6 +264,8 @@ class BearerAuth(httpx.Auth):
         if response.status_code == 401 and not ServiceError.of(response).is_missing_mfa:
             request.headers["Authorization"] = f"Bearer {self._tokens.get(instead_of=token)}"
             yield request
+        elif response.status_code in (401, 403):
+            self._tokens.forget(token)  # the next call is to go by what an operator has mended by then
 
 
 def _require_mfa(token: str) -> None:

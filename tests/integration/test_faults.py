@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from local.simulators.faults import (
 )
 from shared.partner_center import BearerAuth, PartnerCenter
 from shared.partner_center.client import LARGEST_ANSWER
-from tests.integration.conftest import IMPATIENT, Corner
+from tests.integration.conftest import IMPATIENT, Corner, sweep
 from tests.integration.test_intake import serials, tuples
 
 PAGE = "<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
@@ -161,6 +162,19 @@ def test_missing_mfa_is_told_at_once_in_each_of_its_shapes(lone: Corner, kind: s
     assert len(lone.calls) == 1
     assert len(lone.cloud.entra.exchanges) == exchanges + 1
     assert lone.wake() == 1
+    assert len(lone.results) == 1
+
+
+@pytest.mark.parametrize("kind", [MISSING_MFA["900421"], respond(403)], ids=["MFA", "403"])
+def test_a_new_consent_is_gone_by_at_once(lone: Corner, kind: Fault) -> None:
+    """The worker's token of the old one would be good for an hour yet."""
+    with fault(lone, kind, "GET deviceBatches", times=None):
+        lone.same_services(timedelta(0)).intake.receive(lone.drop("a.csv", tuples(2)))
+    assert len(lone.alerts) == 1
+    consented = lone.cloud.entra.new_refresh_token()
+    lone.cloud.key_vault.set_secret("partner-refresh-token", consented)
+    sweep(lone, timedelta(minutes=10), lone.same_services(timedelta(minutes=10)))
+    assert lone.cloud.entra.exchanges[-1].refresh_token == consented
     assert len(lone.results) == 1
 
 
