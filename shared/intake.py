@@ -442,8 +442,9 @@ class Intake:
             self._wait_for_operator(claim, fault)
             return
         now, upload = self.clock(), claim.plan.upload
-        since = claim.state.since or now
-        problem = claim.state.problem
+        since, problem = claim.state.since or now, claim.state.problem
+        if problem and not self.alerts.find(problem):
+            since, problem = now, ""  # another got through, and took it back: from here on the four hours are anew
         if now - since >= STALLED_AFTER:
             self._stall(claim, f"It waited since {since:%Y-%m-%d %H:%M} UTC. {fault}.")
             return

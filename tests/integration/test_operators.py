@@ -189,6 +189,27 @@ def test_four_hours_of_nobody_s_fault_are_an_alert(lone: Corner) -> None:
     assert len(lone.results) == 1
 
 
+def test_what_alone_still_fails_when_the_rest_got_through_is_told_anew(lone: Corner) -> None:
+    """Another took the alert back; four hours later there is one for this."""
+    other = Corner(lone.cloud)
+    lone.settings["CUSTOMERS"] = json.dumps(
+        {c.folder: {"customerId": c.customer, "batchId": "A"} for c in (lone, other)}
+    )
+    faults = lone.cloud.partner_center.faults
+    faults.add(respond(503, on="*", times=None))
+    for corner in (lone, other):
+        lone.intake.receive(corner.drop("a.csv", tuples(2)))
+    for hours in (2, 5, 6):
+        sweep(lone, timedelta(hours=hours))
+    assert said(lone) == [("action-needed", "service-unavailable")]
+
+    faults.clear()
+    faults.add(respond(503, on=f"*/{lone.customer}/*", times=None))
+    for hours in (12, 13, 18):
+        sweep(lone, timedelta(hours=hours))
+    assert said(lone)[1:] == [("resolved", "service-unavailable"), ("action-needed", "service-unavailable")]
+
+
 def test_seven_days_of_nobody_s_fault_stall_it(lone: Corner) -> None:
     """It waits for a person then, who is reminded daily; no sweep starts it again, and no redelivery."""
     lone.cloud.partner_center.faults.add(respond(503, on="*", times=999))
