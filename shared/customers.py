@@ -75,7 +75,7 @@ def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> Cust
     if found := _BLOB.fullmatch(setting):
         return CustomersInBlob(blobs.get_blob_client(found[1], found[2]), alerts)
     try:
-        return CustomersInSetting(parse_customers(setting))
+        return CustomersInSetting(parse_customers(setting), alerts)
     except ValueError as error:
         raise SettingsError(
             f"App settings: CUSTOMERS must be JSON, or container/blob of such JSON. As JSON: {error}"
@@ -85,14 +85,16 @@ def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> Cust
 class CustomersInSetting:
     """They stay as they are until the app is started anew."""
 
-    def __init__(self, customers: Customers) -> None:
+    def __init__(self, customers: Customers, alerts: Alerts) -> None:
         self._customers = customers
+        self._alerts = alerts
 
     def current(self) -> Customers:
         return self._customers
 
     def check(self) -> None:
-        """Nothing can have become of them."""
+        """Nothing can have become of them; a blob that was named before is read by nobody any more."""
+        self._alerts.resolve("customers-unreadable")
 
 
 class CustomersInBlob:
