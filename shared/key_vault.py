@@ -23,6 +23,7 @@ from shared.partner_center import RefreshToken
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.keyvault.secrets import SecretClient
+    from cryptography.x509 import Certificate
 
 FEDERATION_AUDIENCE = "api://AzureADTokenExchange"
 # `reference/partner-center.md`, "App+User tokens".
@@ -130,8 +131,8 @@ class CertificateCredential:
             # `from None`: the parser's words could quote the key.
             raise OperatorsFault(
                 "client-certificate-unreadable",
-                f"The secret {self._name} is no certificate with its private key. Import it into the vault as PFX or "
-                "PEM, with an exportable key.",
+                f"The secret {self._name} is no certificate with its private RSA key. Import it into the vault as PFX "
+                "or PEM, with an exportable key.",
             ) from None
 
     def ends(self) -> datetime | None:
@@ -211,24 +212,26 @@ def _missing(name: str) -> OperatorsFault:
 
 
 def _from_pfx(text: str) -> dict[str, object]:
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        pkcs12,
-    )
+    from cryptography.hazmat.primitives.serialization import pkcs12
 
     key, certificate, _ = pkcs12.load_key_and_certificates(base64.b64decode(text), None)
-    if key is None or certificate is None:
-        raise ValueError("no key or no certificate")
+    return _for_msal(key, certificate)
+
+
+def _from_pem(text: str) -> dict[str, object]:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509 import load_pem_x509_certificate
+
+    return _for_msal(load_pem_private_key(text.encode(), None), load_pem_x509_certificate(text.encode()))
+
+
+def _for_msal(key: object, certificate: Certificate | None) -> dict[str, object]:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    if not isinstance(key, RSAPrivateKey) or certificate is None:
+        raise ValueError("no RSA key or no certificate")
     return {
         "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
         "public_certificate": certificate.public_bytes(Encoding.PEM).decode(),
     }
-
-
-def _from_pem(text: str) -> dict[str, object]:
-    key_at, certificate_at = text.index("-----BEGIN PRIVATE KEY"), text.index("-----BEGIN CERTIFICATE")
-    if key_at < certificate_at:
-        return {"private_key": text[key_at:certificate_at], "public_certificate": text[certificate_at:]}
-    return {"private_key": text[key_at:], "public_certificate": text[certificate_at:key_at]}

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from azure.core.exceptions import ServiceResponseError
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from local.azurite import ACCOUNT, KEY
 from local.certificates import make_application_certificate
@@ -197,7 +199,21 @@ def test_what_is_no_vault_of_that_address_is_the_operator_s(lone: Corner) -> Non
     assert not [r for r in lone.cloud.key_vault.requests if r.bearer]
 
 
-@pytest.mark.parametrize("text", ["no certificate", "-----BEGIN PRIVATE KEY-----\nhush", "aHVzaA=="])
+def pem(kind: str = "") -> str:
+    """A certificate as PEM, with its key, or a damaged or another one."""
+    made = make_application_certificate()
+    text = str(_from_pfx(base64.b64encode(made.pfx).decode())["private_key"])
+    if kind == "elliptic":
+        curve = generate_private_key(SECP256R1())
+        text = curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return (text[:200] if kind == "damaged" else text) + made.certificate.public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no certificate", "-----BEGIN PRIVATE KEY-----\nhush", "aHVzaA==", pem("damaged"), pem("elliptic")],
+    ids=["none", "no key", "no PFX", "damaged", "elliptic"],
+)
 def test_a_certificate_that_is_none_is_the_operator_s(lone: Corner, text: str) -> None:
     """Without a word of what it holds."""
     corner = Corner(lone.cloud, settings={"PARTNER_CLIENT_AUTH": "certificate"})
@@ -205,6 +221,17 @@ def test_a_certificate_that_is_none_is_the_operator_s(lone: Corner, text: str) -
     corner.deliver("a.csv", tuples(1))
     assert problems(corner) == [("action-needed", "client-certificate-unreadable")]
     assert "hush" not in str(corner.alerts)
+
+
+@pytest.mark.parametrize("order", ["private_key public_certificate", "public_certificate private_key"])
+def test_a_certificate_as_pem_serves_as_well(lone: Corner, order: str) -> None:
+    """In whichever order its parts stand."""
+    corner = Corner(lone.cloud, settings={"PARTNER_CLIENT_AUTH": "certificate"})
+    parts = _from_pfx(corner.cloud.key_vault.secret("partner-client-certificate"))
+    corner.cloud.key_vault.set_secret("partner-client-certificate", "".join(str(parts[p]) for p in order.split()))
+    corner.deliver("a.csv", tuples(1))
+    assert corner.cloud.entra.exchanges[-1].method == "certificate"
+    assert len(corner.results) == 1
 
 
 @pytest.mark.parametrize(
