@@ -22,7 +22,7 @@ import msal
 import requests
 from requests.adapters import HTTPAdapter
 
-from shared.faults import Fault, NobodysFault, OperatorsFault
+from shared.faults import NobodysFault, OperatorsFault
 from shared.partner_center.errors import ServiceError, seconds
 
 logger = logging.getLogger(__name__)
@@ -211,7 +211,9 @@ class AppUserTokens:
                 if self._grant.store(rotated, stored):
                     logger.info("refresh_token.stored")
                     self._bell.resolve(problem)
-            except Fault as fault:
+            except NobodysFault as fault:
+                logger.warning("refresh_token.not_stored %s", fault)  # the next exchange has one, too
+            except OperatorsFault as fault:
                 logger.warning("refresh_token.not_stored %s", fault)
                 advice = (
                     f"The rotated refresh token could not be stored; the stored one ends on {stored.ends:%Y-%m-%d}. "

@@ -335,6 +335,18 @@ def test_a_failed_store_does_not_stop_the_work(lone: Corner) -> None:
     assert problems(lone)[1:] == [("resolved", "refresh-token-not-stored")]
 
 
+def test_a_store_that_meets_an_outage_is_not_told(lone: Corner) -> None:
+    """No role is missing; the next exchange stores."""
+    stored(lone, 8)
+    lone.cloud.key_vault.faults.add(respond(503, on="PUT *", times=None))
+    lone.deliver("a.csv", tuples(1))
+    assert len(lone.results) == 1
+    lone.cloud.key_vault.faults.clear()
+    lone.services().token_life.keep()
+    assert lone.cloud.key_vault.secret(NAME) == lone.cloud.entra.exchanges[-1].new_refresh_token
+    assert not lone.alerts
+
+
 def test_where_the_failed_store_cannot_even_be_told_the_work_goes_on(lone: Corner) -> None:
     """The alert queue is gone, too."""
     stored(lone, 8)
