@@ -68,6 +68,19 @@ def test_a_wrong_setting_is_said_again_each_day(corner: Corner) -> None:
     assert len(problems(corner, "settings-wrong")) == 2
 
 
+def test_another_wrong_setting_is_another_alert(corner: Corner) -> None:
+    """Whoever corrected the one that was named must not wait a day to hear of the next."""
+    corner.forget_problem("settings-wrong")
+    for wrong in ({"KEY_VAULT_URL": ""}, {"CUSTOMERS": "["}, {"CUSTOMERS": "["}):
+        with pytest.raises(SettingsError):
+            wiring.build_or_tell(corner.environment | wrong)
+
+    said = problems(corner, "settings-wrong")
+    assert [kind for kind, _ in said] == ["action-needed", "resolved", "action-needed"]
+    assert "KEY_VAULT_URL" in str(said[0][1])
+    assert "CUSTOMERS" in str(said[2][1])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
