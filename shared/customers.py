@@ -8,15 +8,15 @@ import re
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
 from azure.core.exceptions import AzureError
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from shared.alerts import Alerts
 from shared.faults import Fault, OperatorsFault
-from shared.manifest import Customer, Customers
+from shared.manifest import Customer, Customers, Destination, Finding
 from shared.settings import SettingsError
 from shared.storage import fault_of
 
@@ -39,6 +39,15 @@ class _Terms(BaseModel):
     batch_id: str = Field("", alias="batchId")
     batch_ids: tuple[str, ...] | None = Field(None, alias="batchIds")
     dry_run: bool = Field(False, alias="dryRun")
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        """A batch that no manifest could go to would be held against each of the customer's."""
+        allowed = Destination(Customer(_NOBODY, batch_ids=self.batch_ids))
+        for tag in filter(None, (self.batch_id.strip(), *(self.batch_ids or ()))):
+            if isinstance(found := allowed.batch(tag), Finding):
+                raise ValueError(found.message)
+        return self
 
 
 class _Entry(_Terms):

@@ -126,6 +126,9 @@ def test_nobodys_folder(path: str, entries: object) -> None:
         ('{"contoso": {"batchId": "A"}}', "contoso"),
         (f'{{"contoso": {{"customerId": "{CUSTOMER}", "batchID": "A"}}}}', "batchID"),
         ('{"*": {"customerId": "x"}}', "customerId"),
+        ('{"*": {"batchId": "a/b"}}', "“a/b” cannot be a batch id"),
+        ('{"*": {"batchIds": ["A", "=A"]}}', "“=A” cannot be a batch id"),
+        ('{"*": {"batchId": "B", "batchIds": ["A"]}}', "“B” is not a batch this folder may use"),
         ("[]", "CUSTOMERS"),
     ],
 )
