@@ -38,7 +38,7 @@ from shared.partner_center import (
 from shared.plan import Part
 from shared.planning import Draft, plan_manifest, plan_refusal
 from shared.reports import State, latest_name, own_name, report_json
-from shared.storage import Dropped, Manifests, Queues, Reports, fault_of
+from shared.storage import Dropped, Manifests, Queues, Reports, fault_of, is_outage
 
 logger = logging.getLogger(__name__)
 
@@ -144,20 +144,27 @@ class Intake:
         Until such a one of many has its turn, its event may have come, or each sweep found it again.
         """
         manifest_id = key[:12]
-        is_known = self.ledger.has(key)
-        if not is_known and self.ledger.count_reading(key, name) > STARTS_AT_MOST:
-            advice = (
-                f"{name}: {STARTS_AT_MOST} invocations ended while they read it; nothing of it was answered or sent. "
-                f"Look for its name in the logs; when the cause is mended, run "
-                f"python -m tools.intake resume {manifest_id}."
-            )
-            logger.error("manifest.given_up id=%s name=%r", manifest_id, name)
-            self.alerts.raise_for(OperatorsFault("manifest-unread", advice), about=manifest_id)
-            return
-        if not is_known:
-            self.receive(name)
+        if not self.ledger.has(key):
+            if self.ledger.count_reading(key, name) > STARTS_AT_MOST:
+                self._give_up(name, manifest_id)
+                return
+            try:
+                self.receive(name)
+            except AzureError as error:
+                if is_outage(error):  # it says nothing of the manifest
+                    self.ledger.forget_readings(key)
+                raise
         self.ledger.forget_readings(key)
         self.alerts.resolve(f"manifest-unread/{manifest_id}")
+
+    def _give_up(self, name: str, manifest_id: str) -> None:
+        advice = (
+            f"{name}: {STARTS_AT_MOST} invocations ended while they read it; nothing of it was answered or sent. "
+            f"Look for its name in the logs; when the cause is mended, run "
+            f"python -m tools.intake resume {manifest_id}."
+        )
+        logger.error("manifest.given_up id=%s name=%r", manifest_id, name)
+        self.alerts.raise_for(OperatorsFault("manifest-unread", advice), about=manifest_id)
 
     # Read, plan
 

@@ -149,10 +149,16 @@ class Queues:
         self._retries.send_message(json.dumps(wake_up), time_to_live=FOR_EVER, visibility_timeout=delay)
 
 
+def is_outage(error: AzureError) -> bool:
+    """Whether storage did not answer, or as it does when it has too much to do."""
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    return status is None or status >= 500 or status in (408, 429)
+
+
 def fault_of(error: AzureError) -> Fault:
     """Whose fault it is that storage did not do as it was told: what a repeat cannot mend is the operator's."""
     status = error.status_code if isinstance(error, HttpResponseError) else None
-    if status is None or status >= 500 or status in (408, 409, 412, 429):
+    if is_outage(error) or status in (409, 412):
         return NobodysFault(f"No help from storage: {type(error).__name__} {status or ''}".strip())
     code = getattr(error, "error_code", None) or type(error).__name__
     return OperatorsFault(

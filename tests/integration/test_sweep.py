@@ -10,6 +10,7 @@ from http.client import HTTPSConnection
 
 import httpx
 import pytest
+from azure.core.exceptions import AzureError
 from azure.storage.blob import generate_container_sas
 
 from local.azurite import ACCOUNT, KEY
@@ -137,6 +138,24 @@ def test_what_is_not_read_for_an_operator_s_fault_is_not_counted(lone: Corner) -
     sweep(lone, timedelta(minutes=80))
     assert len(lone.results) == 1
     assert [a["type"].rpartition(".")[2] for a in lone.alerts] == ["action-needed", "resolved"]
+
+
+def test_an_outage_while_it_is_read_is_not_counted(lone: Corner) -> None:
+    """Storage throttles by the names of blobs: the ledger is there, and the manifest is not. Nobody need do a thing."""
+    with gated(lone.cloud) as one:
+        one.corner.drop("a.csv", tuples(2))
+        services = one.corner.services(timedelta(minutes=10))
+        services.sweep.run()
+        (found,) = one.corner.queued()
+        # One of the 5xx that the client does not repeat for a quarter of a minute first.
+        one.blobs.faults.add(respond(501, on="GET */manifests/*", times=None))
+        for _ in range(6):
+            with pytest.raises(AzureError):
+                services.intake.resume(found)
+        one.blobs.faults.clear()
+        sweep(one.corner, timedelta(minutes=20))
+        assert len(one.corner.results) == 1
+        assert not one.corner.alerts
 
 
 def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
