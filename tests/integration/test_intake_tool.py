@@ -100,6 +100,7 @@ def test_what_was_told_is_said_in_one_sentence(corner: Corner, tool: Tool) -> No
     assert "unidentified-device 3" in page
     assert f"{path}." in page
     assert tool("show", path) == tool("show", f"manifests/{path}") == page
+    assert tool("show", f" {id_of(corner, path).upper()} ") == page
 
 
 def test_a_device_is_found_by_serial_number_and_product_key(corner: Corner, tool: Tool) -> None:
@@ -125,6 +126,7 @@ def test_files_are_found_by_path_id_and_customer(corner: Corner, tool: Tool) -> 
     assert all(p in by_customer for p in (first, second, dropped))
     assert second not in tool("find", f"{corner.folder}/may")
     assert first in tool("find", id_of(corner, first)[:8])
+    assert first in tool("find", id_of(corner, first).upper())
     assert "not read yet" in tool("find", "may later")
     assert "Nothing has “elsewhere.csv”" in tool("find", "elsewhere.csv", code=1)
 
@@ -423,6 +425,16 @@ def test_an_account_that_refuses_is_told_apart(cloud: LocalCloud, capsys: pytest
         there.blobs.faults.add(respond(403))
         assert main(["list"], there.corner.environment) == 2
     assert "The storage account did not do it with HTTP 403" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["resume", ""], ["resume", "--problem", " "]])
+def test_nothing_is_not_everything(corner: Corner, tool: Tool, arguments: list[str]) -> None:
+    """A variable that is not set must not set going whatever backs off."""
+    corner.cloud.partner_center.faults.add(outage(corner))
+    path = corner.deliver("a.csv", tuples(2))
+    with pytest.raises(SystemExit, match="2"):
+        tool(*arguments)
+    assert tool.show(path)["state"] == "waiting"
 
 
 @pytest.mark.parametrize("arguments", [["show", "0000"], ["show", "contoso/no.csv"], ["resume", "ffffffffffff"]])

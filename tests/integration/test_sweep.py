@@ -98,9 +98,9 @@ def test_a_manifest_that_ends_every_process_is_stalled(lone: Corner, die: Die) -
     assert not sweep(lone, timedelta(hours=9))
 
 
-@pytest.mark.parametrize("how", ["its id", "--all-stalled"])
+@pytest.mark.parametrize("how", [["its id"], ["--all-stalled"], ["--problem", "manifest-unread"]], ids=" ".join)
 def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(
-    lone: Corner, die: Die, how: str, capsys: pytest.CaptureFixture[str]
+    lone: Corner, die: Die, how: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There is no record of it to count in, and no answer: an operator is told, daily, and has it read again."""
     path = lone.drop("a.csv", tuples(2))
@@ -119,7 +119,7 @@ def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(
     manifest_id = lone.alerts[0]["data"]["about"]
     assert main(["find", "a.csv"], lone.environment) == 0
     assert f"Try: resume {manifest_id}" in capsys.readouterr().out
-    assert main(["resume", manifest_id if how == "its id" else how], lone.environment) == 0
+    assert main(["resume", *([manifest_id.upper()] if how == ["its id"] else how)], lone.environment) == 0
     sweep(lone, timedelta(minutes=1))
     assert len(lone.results) == 1
     assert lone.alerts[-1]["type"].endswith("resolved")

@@ -88,7 +88,7 @@ def _find(parts: Parts, options: argparse.Namespace) -> int:
 
 
 def _resume(parts: Parts, options: argparse.Namespace) -> int:
-    unread = [] if options.problem else list(parts.ledger.unread(options.id or ""))
+    unread = list(_to_read_again(parts, options))
     for key, name in unread:
         _say(options, key[:12], act.read_again(parts, key, name))
     entries = [] if unread and options.id else list(_to_resume(parts, options))
@@ -97,6 +97,13 @@ def _resume(parts: Parts, options: argparse.Namespace) -> int:
     if not entries and not unread:
         raise look.NotFound("Nothing waits for that.")
     return 0
+
+
+def _to_read_again(parts: Parts, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    if options.all_stalled or options.problem == "manifest-unread":
+        yield from parts.ledger.unread("")
+    elif options.id and (prefix := look.as_id(options.id)):
+        yield from parts.ledger.unread(prefix)
 
 
 def _to_resume(parts: Parts, options: argparse.Namespace) -> Iterator[Entry]:
@@ -156,6 +163,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")  # as of a variable that is not set: all would be meant
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m tools.intake", description="What is where and why, and how to set it going."
@@ -180,9 +193,9 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = commands.add_parser("resume", parents=[common], help="go on now")
     which = resume.add_mutually_exclusive_group(required=True)
-    which.add_argument("id", nargs="?", metavar="ID", help=_ID_HELP)
+    which.add_argument("id", nargs="?", type=_text, metavar="ID", help=_ID_HELP)
     which.add_argument("--all-stalled", action="store_true", help="all that are stalled")
-    which.add_argument("--problem", metavar="CODE", help="all that wait for this problem")
+    which.add_argument("--problem", type=_text, metavar="CODE", help="all that wait for this problem")
     resume.set_defaults(command=_resume)
 
     resubmit = commands.add_parser("resubmit", parents=[common], help="send again what was sent before")

@@ -88,13 +88,14 @@ def listed(parts: Parts, customer: str, states: Iterable[str], since: datetime |
 
 def found(parts: Parts, text: str) -> Iterator[tuple[View, list[Row]]]:
     """Records whose id begins so, whose path or customer holds the text, or that have such a device, and its rows."""
+    prefix = as_id(text)
 
     def look(entry: Entry) -> tuple[View, list[Row]] | None:
         record = _read(parts, entry)
         if record is None:
             return None
         rows = list(_rows(record, text))
-        is_meant = entry.key.startswith(text) and _ID.fullmatch(text) is not None
+        is_meant = bool(prefix) and entry.key.startswith(prefix)
         if rows or is_meant or text.casefold() in record.plan.upload.name.casefold() or _is_of(record, text):
             return _view(parts, entry, record), rows
         return None
@@ -117,7 +118,8 @@ def one(parts: Parts, text: str) -> Entry:
 
     Raises NotFound, Ambiguous.
     """
-    by_id = list(parts.ledger.entries(text)) if _ID.fullmatch(text) else []
+    prefix = as_id(text)
+    by_id = list(parts.ledger.entries(prefix)) if prefix else []
     if len(by_id) > 1:
         raise Ambiguous(f"{text} could be {', '.join(e.key[:12] for e in by_id[:5])}. Give more of it.")
     if by_id:
@@ -134,6 +136,11 @@ def one(parts: Parts, text: str) -> Entry:
     if entry is None:
         raise NotFound(f"No record has an id or a path like “{printable(text)}”. Try: find")
     return entry
+
+
+def as_id(text: str) -> str:
+    """The `manifest.id`, or the beginning of one, in whichever case it was written down; empty for anything else."""
+    return prefix if _ID.fullmatch(prefix := text.strip().casefold()) else ""
 
 
 def _read(parts: Parts, entry: Entry) -> Record | None:
