@@ -214,6 +214,7 @@ _ID_HELP = "a manifest.id, the beginning of one, or a path"
 if __name__ == "__main__":
     # A credential that is not there is no news: the next one is tried.
     logging.getLogger("azure").setLevel(logging.CRITICAL)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         sys.exit(main(sys.argv[1:], os.environ))
     except BrokenPipeError:
