@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
@@ -146,7 +147,12 @@ class Queues:
 
     def _queue(self, wake_up: dict[str, str], after: timedelta) -> None:
         delay = int(min(after, LONGEST_DELAY).total_seconds())
-        self._retries.send_message(json.dumps(wake_up), time_to_live=FOR_EVER, visibility_timeout=delay)
+        send = partial(self._retries.send_message, json.dumps(wake_up), time_to_live=FOR_EVER, visibility_timeout=delay)
+        try:
+            send()
+        except ResourceNotFoundError:  # deleted while we run: no sweep could wake, remind or tell of it
+            self._retries.create_queue()
+            send()
 
 
 def is_outage(error: AzureError) -> bool:

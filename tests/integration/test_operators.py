@@ -263,6 +263,16 @@ def test_storage_that_refuses_is_the_operators(lone: Corner, kind: str) -> None:
     assert len(lone.results) == len(lone.posts) == 1
 
 
+def test_the_queue_of_wake_ups_is_made_anew(lone: Corner) -> None:
+    """Somebody deleted it while the app runs: by it all that waits comes back, and each sweep would fail without."""
+    dead_token(lone, 1)
+    lone.cloud.entra.refuse(None)
+    services = lone.services(timedelta(minutes=10))
+    lone.cloud.queue_service().delete_queue("intake-retries")
+    sweep(lone, timedelta(minutes=10), services)
+    assert len(lone.results) == 1
+
+
 def test_where_even_the_alert_cannot_be_sent_it_goes_on_trying(lone: Corner) -> None:
     """The alert queue is gone while the token is dead: the manifest comes back by itself, and tells then."""
     lone.cloud.entra.refuse(700082)
