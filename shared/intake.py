@@ -421,6 +421,7 @@ class Intake:
         _side_by_side(*self._reports(claim, state))
 
     def _reports(self, claim: Claim, state: State) -> tuple[Callable[[], None], Callable[[], None]]:
+        claim.renew(self.clock())  # whoever was stopped for long must not write over a later report
         plan, upload = claim.plan, claim.plan.upload
         duplicate = claim.outcomes.get("duplicate")
         locations: dict[str, list[str | None]] = {}

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
+import pytest
+
 from local.cloud import LocalCloud
 from local.simulators.faults import hold, respond
 from local.simulators.server import ReceivedRequest, Simulator
@@ -119,6 +121,24 @@ def test_a_claim_lost_under_a_post_loses_no_answer(new_corner: Callable[..., Cor
     assert len({p.headers["MS-RequestId"] for p in corner.posts if p.status == 202}) == 2
     assert len(told_once_or_the_same_again(corner.texts("RESULT_QUEUE"))) == 2
     assert corner.report(path)["state"] == "submitted"
+
+
+@pytest.mark.parametrize("stopped_at", ["PUT */uploads/*", "PUT */problems/*"], ids=["receipt", "parking"])
+def test_a_worker_that_was_stopped_leaves_the_report_of_whoever_went_on(cloud: LocalCloud, stopped_at: str) -> None:
+    """It comes to itself when all is sent, about to write the receipt, or that the manifest waits."""
+    with gated(cloud) as one:
+        path = one.corner.drop("a.csv", tuples(2))
+        if "problems" in stopped_at:
+            forbidden = respond(403, on=f"GET */{one.corner.customer}/deviceBatches")
+            cloud.partner_center.faults.add(forbidden)
+
+        def go_on(after: timedelta = OUT_OF_REACH) -> None:
+            one.corner.same_services(after).intake.receive(path)
+
+        with meanwhile(one.blobs, stopped_at, go_on):
+            go_on(timedelta(0))
+    assert len(one.corner.posts) == 1
+    assert one.corner.report(path)["state"] == "submitted"
 
 
 def test_two_manifests_for_the_same_new_batch(corner: Corner) -> None:
