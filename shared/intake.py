@@ -496,7 +496,11 @@ class Intake:
         )
         logger.error("manifest.stalled id=%s name=%r", upload.id, upload.name)
         problem = self._alert(claim, OperatorsFault("manifest-stalled", advice), upload.id)
-        claim.stall(problem or f"manifest-stalled/{upload.id}")
+        if not problem:
+            # Where nobody could be told, nobody would set it going again.
+            self._park(claim, SHORTEST_WAIT, claim.state.problem, claim.state.since)
+            return
+        claim.stall(problem)
         with suppress(AzureError):
             self._report(claim, "waiting")
 

@@ -8,7 +8,7 @@ import pytest
 
 from local.simulators.faults import respond
 from shared.sweep import GRACE
-from tests.integration.conftest import Corner, sweep
+from tests.integration.conftest import Corner, gated, sweep
 from tests.integration.test_intake import serials, tuples
 
 DAY = timedelta(days=1)
@@ -228,6 +228,17 @@ def test_seven_days_of_nobody_s_fault_stall_it(lone: Corner) -> None:
     assert len(lone.calls) == calls
     assert len([kind for kind, problem in said(lone) if problem == "manifest-stalled"]) == 2
     assert lone.report(path)["state"] == "waiting"
+
+
+def test_what_nobody_could_be_told_of_is_not_stalled(lone: Corner) -> None:
+    """Storage does not take the alert: no person would set it going again, so it is tried once more, and told then."""
+    with gated(lone.cloud) as one:
+        lone.cloud.partner_center.faults.add(respond(503, on="*", times=None))
+        one.corner.deliver("a.csv", tuples(2))
+        one.blobs.faults.add(respond(403, on="PUT */problems/manifest-stalled/*"))
+        for minutes in (10, 20):
+            sweep(one.corner, DAY * 7 + timedelta(minutes=minutes))
+        assert said(one.corner)[-1] == ("action-needed", "manifest-stalled")
 
 
 def test_an_alert_for_which_nobody_waits_any_more_is_taken_back(lone: Corner) -> None:
