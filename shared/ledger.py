@@ -220,7 +220,7 @@ class Ledger:
 
     def resume(self, key: str, nonce: str) -> Claim | None:
         """Take over a parked upload. None where the wake-up with this nonce is no longer the one that counts."""
-        return self._take_over(key, woken=True) if self.state(key).nonce == nonce else None
+        return self._take_over(key, nonce)
 
     def states(self) -> Iterator[tuple[str, State]]:
         """Every upload's key and state, in one listing."""
@@ -292,12 +292,13 @@ class Ledger:
         names = sorted(b.name for b in self._container.list_blobs(name_starts_with=prefix))
         return {name.removeprefix(prefix): self._outcome(name) for name in names}
 
-    def _take_over(self, key: str, *, woken: bool = False) -> Claim | None:
+    def _take_over(self, key: str, nonce: str | None = None) -> Claim | None:
         blob = self._upload(key)
         plan, offset, state, etag = _read_plan(blob)
         now = self._clock()
         # A wake-up that counts is not early, even if this machine's clock says so.
-        if state.done or state.stalled or state.is_held(now) or (state.is_waiting(now) and not woken):
+        is_due = not state.is_waiting(now) if nonce is None else state.nonce == nonce
+        if state.done or state.stalled or state.is_held(now) or not is_due:
             return None
         claim = Claim(self, plan, blob, state, etag, _Remote(blob, offset))
         claim.unheard = state.may_be_unheard

@@ -141,6 +141,18 @@ def test_a_worker_that_was_stopped_leaves_the_report_of_whoever_went_on(cloud: L
     assert one.corner.report(path)["state"] == "submitted"
 
 
+def test_of_two_wake_ups_with_one_nonce_one_counts(cloud: LocalCloud) -> None:
+    """The other finds it parked anew, and does not ask before it is time."""
+    with gated(cloud) as one:
+        throttled = respond(429, headers={"Retry-After": "600"}, on=f"GET */{one.corner.customer}/*", times=2)
+        cloud.partner_center.faults.add(throttled)
+        one.corner.deliver("a.csv", tuples(2))
+        (wake_up,) = one.corner.wake_ups()
+        with meanwhile(one.blobs, "* */uploads/*", lambda: one.corner.intake.resume(wake_up)):
+            one.corner.intake.resume(wake_up)
+        assert len(one.corner.calls) == 2
+
+
 def test_two_manifests_for_the_same_new_batch(corner: Corner) -> None:
     """Both see that it is not there yet: one creates it, the other appends."""
     paths = [corner.drop(f"{n}.csv", tuples(2, start=n * 10)) for n in range(2)]
