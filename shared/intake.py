@@ -277,7 +277,9 @@ class Intake:
         if "duplicate" not in claim.outcomes:
             self._keep_duplicate(claim, first.key)
         outcome = claim.outcomes["duplicate"]
-        logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, outcome.duplicate_of)
+        # Where the first was refused meanwhile, another than the message names sends it by now.
+        claim.outcomes["duplicate"] = outcome.model_copy(update={"duplicate_of": first.key[:12]})
+        logger.info("manifest.duplicate id=%s of=%s", claim.plan.upload.id, first.key[:12])
         if first.has_ended:
             self._receipt(claim, "finished")
             self._tell(claim, outcome, 1)

@@ -194,6 +194,22 @@ def test_a_duplicate_is_sent_where_the_first_comes_to_nothing(corner: Corner) ->
     assert not corner.wake_ups()
 
 
+def test_a_duplicate_s_report_names_the_upload_that_sent_its_content(corner: Corner) -> None:
+    """The first was refused, and one of its two duplicates is sent: it is that one's that the other is now."""
+    first = first_waits(corner)
+    paths = [corner.deliver(f"{n}.csv", tuples(3)) for n in range(2)]
+    refusal = respond(400, {"code": "3000", "description": "no"}, on=f"POST */{corner.customer}/*")
+    corner.cloud.partner_center.faults.add(refusal)
+    state = corner.intake.ledger.state(corner.key(first))
+    corner.intake.resume(json.dumps({"key": corner.key(first), "nonce": state.nonce}))
+    corner.wake()
+
+    sent, duplicate = sorted(map(corner.report, paths), key=lambda report: report["verdict"])
+    assert (sent["state"], sent["verdict"]) == ("submitted", "accepted")
+    assert (duplicate["state"], duplicate["verdict"]) == ("finished", "duplicate")
+    assert duplicate["duplicateOf"] == sent["manifest"]["id"]
+
+
 def first_waits(corner: Corner) -> str:
     """A manifest that is parked for an outage."""
     corner.cloud.partner_center.faults.add(respond(503, on=f"GET */{corner.customer}/deviceBatches", times=3))
