@@ -123,6 +123,18 @@ def test_a_claim_lost_under_a_post_loses_no_answer(new_corner: Callable[..., Cor
     assert corner.report(path)["state"] == "submitted"
 
 
+def test_a_claim_lost_before_a_post_keeps_it_back(corner: Corner) -> None:
+    """The worker was stopped while it asked for the batches, and all was sent meanwhile: it sends nothing again."""
+    path = corner.drop("a.csv", tuples(2))
+
+    def go_on(after: timedelta = OUT_OF_REACH) -> None:
+        corner.same_services(after).intake.receive(path)
+
+    with meanwhile(corner.cloud.partner_center, f"GET */{corner.customer}/deviceBatches", go_on):
+        go_on(timedelta(0))
+    assert len(corner.posts) == len(corner.texts("RESULT_QUEUE")) == 1
+
+
 @pytest.mark.parametrize("stopped_at", ["PUT */uploads/*", "PUT */problems/*"], ids=["receipt", "parking"])
 def test_a_worker_that_was_stopped_leaves_the_report_of_whoever_went_on(cloud: LocalCloud, stopped_at: str) -> None:
     """It comes to itself when all is sent, about to write the receipt, or that the manifest waits."""
