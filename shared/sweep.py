@@ -98,8 +98,8 @@ class Sweep:
 
 
 def _is_overdue(state: State, now: datetime) -> bool:
-    since = max((t for t in (state.due, state.until) if t), default=None)
-    return since is None or now - since > GRACE
+    """Whether its wake-up should have come by now; what a dead holder left has none."""
+    return state.due is None or now - state.due > GRACE
 
 
 def _is_due(upload: Upload, now: datetime) -> bool:

@@ -72,6 +72,17 @@ def test_a_manifest_whose_holder_died_is_gone_on_with(lone: Corner, die: Die, st
     assert not sweep(lone, timedelta(hours=9))
 
 
+def test_what_a_dead_holder_left_is_due_when_its_term_is_over(lone: Corner, die: Die) -> None:
+    """The next sweep may be ten minutes off, and within fifteen the supplier is to have an answer."""
+    path = lone.drop("a.csv", tuples(2))
+    die(lone, path, 2)
+    assert not lone.report_files(path)
+
+    (found,) = sweep(lone, OUT_OF_REACH)
+    assert json.loads(found)["key"] == lone.key(path)
+    assert lone.report(path)["state"] == "submitted"
+
+
 def test_a_lost_wake_up_is_made_up_for(lone: Corner) -> None:
     """The parked manifest's message is gone; its record says when it was due."""
     on = f"GET */{lone.customer}/deviceBatches"
