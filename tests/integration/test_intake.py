@@ -700,6 +700,19 @@ def test_what_the_time_budget_leaves_over_goes_on_in_another_invocation(corner: 
     assert corner.report(path)["state"] == "submitted"
 
 
+def test_what_goes_on_behind_an_answered_request_asks_which_batches_there_are(corner: Corner) -> None:
+    """Nothing of it is unheard: the batch of the next request is not created to see."""
+    for batch in ("Kiosk", "Standard"):
+        corner.cloud.partner_center.add_batch(corner.customer, batch)
+    corner.cloud.partner_center.faults.add(slow(0.5, on=f"POST */{corner.customer}/*"))
+    hurried = replace(corner.intake, budget=timedelta(seconds=0.4))
+    hurried.receive(corner.drop("a.csv", tuples(1, "Kiosk") + b"SN-9,,,Contoso Ltd,Slate,Standard\n"))
+    assert len(corner.posts) == 1
+
+    assert corner.wake() == 1
+    assert [p.status for p in corner.posts] == [202, 202]
+
+
 @pytest.mark.parametrize("path", ["{}/../{}/b.csv", "{}/./b.csv"])
 def test_a_path_does_not_lead_from_one_folder_into_another(corner: Corner, path: str) -> None:
     """Clients normalize such names: what they would read and write is somebody else's."""
