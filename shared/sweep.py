@@ -87,8 +87,11 @@ class Sweep:
                 self.queues.wake(key, nonce)
         for problem, known in problems.items():
             keys = [key for key, _ in waiting.get(problem, [])]
+            code, _, about = problem.partition("/")
             if not keys and known.is_of_manifest and now - known.since > NOBODY_WAITS:
                 self.alerts.resolve(problem)
+            elif code == "manifest-unread" and any(self.ledger.entries(about)):
+                self.alerts.resolve(problem)  # an event brought it in after all
             else:
                 some = partial(self._plans, keys[:WAITING_NAMED])
                 self.alerts.remind(problem, known, some, len(keys))

@@ -137,6 +137,21 @@ def test_a_manifest_that_ends_every_process_while_it_is_read_is_given_up(
     assert not list(lone.intake.ledger.unread(""))
 
 
+def test_what_was_given_up_and_came_all_the_same_is_no_problem_any_more(lone: Corner) -> None:
+    """Its event was late: the alert is taken back, which no tool could do."""
+    path = lone.drop("a.csv", tuples(2))
+    for _ in range(5):
+        lone.intake.ledger.count_reading(lone.key(path), path)
+    sweep(lone, timedelta(minutes=10))
+    assert [a["data"]["problem"] for a in lone.alerts] == ["manifest-unread"]
+
+    lone.intake.receive(path)
+    assert len(lone.results) == 1
+    sweep(lone, timedelta(minutes=20))
+    assert lone.alerts[-1]["type"].endswith("resolved")
+    assert not lone.intake.alerts.open()
+
+
 def test_what_is_not_read_for_an_operator_s_fault_is_not_counted(lone: Corner) -> None:
     """However many sweeps find it, the manifest is read when the list of customers is there."""
     lone.settings["CUSTOMERS"] = "settings/customers.json"
