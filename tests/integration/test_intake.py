@@ -476,6 +476,26 @@ def test_what_was_planned_is_sent_as_planned_whatever_the_settings_are_by_then(
     assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
 
 
+def test_a_damaged_record_is_not_sent_and_blocks_nobody(corner: Corner) -> None:
+    """The invocation fails, as the host is to see; what it held is free at once for the next one."""
+    path = first_waits(corner)
+    (wake_up,) = corner.wake_ups()
+    record = corner.cloud.blob_service().get_blob_client("intake-ledger", f"uploads/{corner.key(path)}")
+    whole = record.download_blob().readall()
+
+    def write(data: bytes) -> None:
+        record.upload_blob(data, overwrite=True, metadata=record.get_blob_properties().metadata)
+
+    write(whole.replace(b"SN-00001", b"SN-0000X"))
+    with pytest.raises(RuntimeError, match="not what was planned"):
+        corner.intake.resume(wake_up)
+    assert not corner.posts
+
+    write(whole)
+    corner.intake.receive(path)
+    assert serials(corner.batches["Standard"]) == ["SN-00000", "SN-00001", "SN-00002"]
+
+
 def test_a_token_without_mfa_is_the_operators(corner: Corner) -> None:
     """The `amr` claim is looked at before the first call."""
     corner.cloud.entra.amr = ["pwd"]
