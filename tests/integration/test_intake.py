@@ -224,6 +224,19 @@ def test_the_same_content_is_sent_again_where_its_sender_insists(corner: Corner)
     assert len(corner.posts) == 2
 
 
+def test_what_was_begun_is_ended_although_its_sender_insists_meanwhile(new_corner: Callable[..., Corner]) -> None:
+    """One of two requests was sent when the same content came with `resubmit=true`: each sends all of its own."""
+    corner = new_corner(DEVICES_PER_REQUEST="2")
+    outage = respond(503, on=f"POST */{corner.customer}/deviceBatches/Standard/devices", times=3)
+    corner.cloud.partner_center.faults.add(outage)
+    first = corner.deliver("first.csv", tuples(3))
+    second = corner.deliver("second.csv", tuples(3), {"resubmit": "true"})
+    assert corner.wake() == 1
+
+    assert [corner.report(path)["state"] for path in (first, second)] == ["submitted"] * 2
+    assert [e["type"] for e in corner.results] == [SUBMITTED] * 4
+
+
 def test_content_whose_first_record_was_cleared_away_is_sent(corner: Corner) -> None:
     """Nobody knows any more what became of it."""
     first = corner.deliver("first.csv", tuples(3))

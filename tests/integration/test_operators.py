@@ -189,6 +189,26 @@ def test_four_hours_of_nobody_s_fault_are_an_alert(lone: Corner) -> None:
     assert len(lone.results) == 1
 
 
+def test_progress_starts_the_four_hours_anew(lone: Corner) -> None:
+    """Three hours before the first request and two before the second are no alert; waits are short again."""
+    lone.settings["DEVICES_PER_REQUEST"] = "1"
+    faults = lone.cloud.partner_center.faults
+    faults.add(respond(503, on="*", times=None))
+    lone.deliver("a.csv", tuples(2))
+    for hours in (1, 3):
+        sweep(lone, timedelta(hours=hours))
+    faults.clear()
+    faults.add(respond(503, on="POST */devices", times=None))
+    sweep(lone, timedelta(hours=3.5))
+    assert len(lone.results) == 1
+    assert states(lone)[0]["waits"] == "1"
+
+    sweep(lone, timedelta(hours=5.5))
+    assert not lone.alerts
+    sweep(lone, timedelta(hours=8))
+    assert said(lone) == [("action-needed", "service-unavailable")]
+
+
 def test_what_alone_still_fails_when_the_rest_got_through_is_told_anew(lone: Corner) -> None:
     """Another took the alert back; four hours later there is one for this."""
     other = Corner(lone.cloud)
