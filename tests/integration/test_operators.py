@@ -99,6 +99,16 @@ def test_the_alert_is_repeated_daily_and_names_what_waits(lone: Corner) -> None:
     assert second["data"]["waitingCount"] == 2
 
 
+def test_of_two_sweeps_at_once_one_repeats_the_alert(lone: Corner) -> None:
+    """Both found it a day old; one takes the turn."""
+    dead_token(lone, 1)
+    alerts = lone.services(DAY + timedelta(minutes=1)).sweep.alerts
+    found = alerts.open()["consent-needed"]
+    for _ in range(2):
+        alerts.remind("consent-needed", found, list, 1)
+    assert len(lone.alerts) == 2
+
+
 def test_an_operator_s_fault_is_waited_out_however_long_it_lasts(lone: Corner) -> None:
     """A month later nothing is stalled, and all goes on by itself."""
     paths = dead_token(lone, 2)
