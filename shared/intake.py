@@ -274,6 +274,8 @@ class Intake:
 
         Until then it looks again and again: should Partner Center refuse the first, this one is sent.
         """
+        if claim.state.problem not in ("", "storage-refused"):
+            claim.change(problem="")  # it asks nobody but storage: whether anything else is over, others find
         if "duplicate" not in claim.outcomes:
             self._keep_duplicate(claim, first.key)
         outcome = claim.outcomes["duplicate"]

@@ -9,7 +9,7 @@ import pytest
 from local.simulators.faults import respond
 from shared.sweep import GRACE
 from tests.integration.conftest import Corner, gated, sweep
-from tests.integration.test_intake import serials, tuples
+from tests.integration.test_intake import DUPLICATE, serials, tuples
 
 DAY = timedelta(days=1)
 
@@ -162,6 +162,22 @@ def test_a_refusal_shows_that_the_problem_is_over(lone: Corner) -> None:
     sweep(lone, timedelta(minutes=10))
     assert said(lone) == [("action-needed", "consent-needed"), ("resolved", "consent-needed")]
     assert len(lone.rejections) == 1
+
+
+def test_a_duplicate_does_not_show_that_the_problem_is_over(lone: Corner) -> None:
+    """Its sender insisted while it waited, so that another sends its content: it asks Partner Center for nothing."""
+    dead_token(lone, 1)
+    lone.deliver("again.csv", tuples(2), {"resubmit": "true"})
+    for n in range(1, 4):
+        sweep(lone, timedelta(minutes=10 * n))
+    assert DUPLICATE in {e["type"] for e in lone.results}
+    assert said(lone) == [("action-needed", "consent-needed")]
+
+    lone.cloud.entra.refuse(None)
+    for n in range(4, 8):
+        sweep(lone, timedelta(minutes=10 * n))
+    assert said(lone)[1:] == [("resolved", "consent-needed")]
+    assert all(s.get("done") for s in states(lone))
 
 
 def test_a_probe_that_meets_an_outage_leaves_the_problem_open(lone: Corner) -> None:
