@@ -193,6 +193,19 @@ def test_a_first_upload_that_ends_under_the_look_of_another_was_not_refused(clou
     assert one.corner.report(path)["verdict"] == "duplicate"
 
 
+def test_of_two_that_find_the_first_refused_one_is_sent(cloud: LocalCloud) -> None:
+    """Both read that the content may go anew; the other is a duplicate of the one that was quicker."""
+    with gated(cloud) as one:
+        refusal = respond(400, {"code": "3000", "description": "no"}, on=f"POST */{one.corner.customer}/*")
+        cloud.partner_center.faults.add(refusal)
+        one.corner.deliver("first.csv", tuples(2))
+        second, third = (one.corner.drop(f"{n}.csv", tuples(2)) for n in range(2))
+        with meanwhile(one.blobs, "GET */content/*", lambda: one.corner.intake.receive(third)):
+            one.corner.intake.receive(second)
+    assert [p.status for p in one.corner.posts] == [400, 202]
+    assert [one.corner.report(path)["verdict"] for path in (second, third)] == ["duplicate", "accepted"]
+
+
 def test_twenty_deliveries_at_once_are_one(new_corner: Callable[..., Corner]) -> None:
     """Event Grid says it again while it is worked on."""
     corner = new_corner(DEVICES_PER_REQUEST="1")
