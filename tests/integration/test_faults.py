@@ -1,5 +1,6 @@
 """Partner Center as it fails in the field. For each fault: who is told, what waits, and that nothing is lost."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,6 +111,19 @@ def test_a_batch_whose_creation_was_accepted_unheard_is_appended_to_with_the_app
     assert unheard.headers["MS-RequestId"] == again.headers["MS-RequestId"] != append.headers["MS-RequestId"]
     assert unheard.body == again.body
     assert corner.results[0]["data"]["requestId"] == append.headers["MS-RequestId"]
+    assert len(corner.results) == 1
+
+
+def test_a_creation_accepted_unheard_is_repeated_as_one_where_a_person_sets_it_going(corner: Corner) -> None:
+    """The batch that the list shows by then is its own."""
+    with fault(corner, accept_then_reset(), "POST deviceBatches", times=None):
+        path = corner.deliver("a.csv", tuples(2))
+    going = corner.intake.ledger.set_going(corner.key(path))
+    assert going
+    corner.intake.resume(json.dumps({"key": corner.key(path), "nonce": going.nonce}))
+
+    assert len({p.headers["MS-RequestId"] for p in corner.posts}) == 1
+    assert len(corner.batches["Standard"]) == 2
     assert len(corner.results) == 1
 
 
