@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local.simulators.faults import respond
+from local.simulators.faults import accept_then_reset, respond
 from shared.sweep import GRACE
 from tests.integration.conftest import Corner, gated, sweep
 from tests.integration.test_intake import DUPLICATE, serials, tuples
@@ -134,6 +134,14 @@ def test_an_alert_that_was_not_sent_is_made_up_for(lone: Corner) -> None:
     assert not lone.alerts
     sweep(lone, timedelta(minutes=10))
     assert said(lone) == [("action-needed", "consent-needed")]
+
+
+def test_an_alert_is_said_at_once_although_storage_s_answer_was_lost(lone: Corner) -> None:
+    """The client's repeat found the problem's record there: that was itself, and nobody else tells of it."""
+    with gated(lone.cloud) as one:
+        one.blobs.faults.add(accept_then_reset(on="PUT */problems/*"))
+        dead_token(one.corner, 1)
+        assert said(one.corner) == [("action-needed", "consent-needed")]
 
 
 def test_each_customer_s_missing_role_is_a_problem_of_its_own(lone: Corner) -> None:
