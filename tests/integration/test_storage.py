@@ -143,6 +143,16 @@ def test_a_lost_answer_of_storage_is_not_taken_for_a_stranger(
         assert {a["data"]["problem"] for a in corner.alerts} <= {"partner-center-forbidden"}
 
 
+@pytest.mark.parametrize("call", range(3), ids=["plan", "told", "done"])
+def test_a_lost_answer_of_the_ledger_makes_nobody_wait(cloud: LocalCloud, call: int) -> None:
+    """Whoever wrote it knows his own hand and goes on, instead of leaving it to the next sweep."""
+    with gated(cloud) as one:
+        one.blobs.faults.add(accept_then_reset(on="PUT */uploads/*", after=call))
+        path = one.corner.deliver("a.csv", tuples(2))
+        assert not one.blobs.faults.left
+        assert one.corner.intake.ledger.state(one.corner.key(path)).done
+
+
 @pytest.mark.parametrize("way", [goes, is_rejected, goes_on])
 @SERVICES
 def test_storage_that_refuses_from_any_call_on_loses_nothing(
