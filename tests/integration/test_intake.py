@@ -113,6 +113,7 @@ def test_a_batch_that_appears_meanwhile_is_appended_to(corner: Corner) -> None:
 
     assert [(p.status, p.path.rsplit("/", 1)[1]) for p in corner.posts] == [(409, "deviceBatches"), (202, "devices")]
     assert serials(corner.batches["standard"]) == ["SN-00000", "SN-00001"]
+    assert corner.results[0]["data"]["batchId"] == "standard"
     first, second = (p.headers["MS-RequestId"] for p in corner.posts)
     assert first != second
 
@@ -448,16 +449,18 @@ def test_what_waited_before_its_first_request_asks_which_batches_there_are(corne
 def test_a_stale_wake_up_does_nothing(corner: Corner) -> None:
     """Only the wake-up that counts goes on; others are dropped."""
     corner.cloud.partner_center.faults.add(
-        respond(429, headers={"Retry-After": "600"}, on=f"GET */{corner.customer}/*", times=1)
+        respond(429, headers={"Retry-After": "600"}, on=f"GET */{corner.customer}/*", times=2)
     )
     corner.deliver("a.csv", tuples(2))
     (wake_up,) = corner.wake_ups()
-    assert corner.wake() == 1
-    posts = len(corner.posts)
     corner.intake.resume(wake_up)
+    corner.intake.resume(wake_up)  # it is parked anew, with another
     corner.intake.resume("no json")
+    assert len(corner.calls) == 2
 
-    assert len(corner.posts) == posts == 1
+    assert corner.wake() == 1
+    corner.intake.resume(wake_up)
+    assert len(corner.posts) == 1
 
 
 def test_wake_ups_do_not_multiply(lone: Corner) -> None:
