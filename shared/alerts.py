@@ -24,6 +24,8 @@ _FOLDER = "problems/"
 _SAID_AGAIN_AFTER = timedelta(days=1)
 # Whoever found the problem first is still about to tell of it; after that he is taken for dead.
 _ABOUT_TO_BE_SAID = timedelta(minutes=5)
+# Their advice names one thing to mend. When that is done and another is found, the alert that stands is no help.
+_OF_ONE_THING = {"settings-wrong", "customers-unreadable", "secret-missing", "authority-unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,11 @@ class Alerts:
             blob.upload_blob(problem.as_json(), metadata=metadata, overwrite=False)
         except ResourceExistsError:
             if blob.get_blob_properties().metadata.get("turn") != metadata["turn"]:
-                return problem.id
+                said = self.find(problem.id) if problem.code in _OF_ONE_THING else None
+                if said is None or said.advice == problem.advice:
+                    return problem.id
+                self.resolve(problem.id)
+                return self.raise_for(fault, waiting=waiting, about=about)
         self._say(problem, waiting, len(waiting), metadata)
         return problem.id
 

@@ -90,8 +90,6 @@ def _tell(error: SettingsError, environment: Mapping[str, str], clock: Callable[
     advice = f"{error}. Correct the setting; no manifest is lost, all are found when the app runs again."
     try:
         alerts = _alerts(environment, clock)
-        if (said := alerts.find("settings-wrong")) and said.advice != advice:
-            alerts.resolve("settings-wrong")  # that was corrected, and this is another
         problem = alerts.raise_for(OperatorsFault("settings-wrong", advice))
         if known := alerts.open().get(problem):
             alerts.remind(problem, known, list, 0)

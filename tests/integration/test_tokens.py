@@ -151,6 +151,20 @@ def test_a_vault_that_refuses_is_the_operator_s(
     assert words in alert["data"]["advice"]
 
 
+def test_a_second_secret_that_is_missing_is_told_when_the_first_is_there(lone: Corner) -> None:
+    """As after a first deployment: the alert that stood would name what has been stored by now."""
+    vault = lone.cloud.key_vault
+    vault.forget(NAME)
+    vault.forget("partner-client-secret")
+    lone.deliver("a.csv", tuples(1))
+    vault.set_secret(NAME, lone.cloud.entra.new_refresh_token())
+    for minutes in (10, 20):
+        sweep(lone, timedelta(minutes=minutes))
+    first, over, second = lone.alerts
+    assert (NAME in first["data"]["advice"], over["type"].rpartition(".")[2]) == (True, "resolved")
+    assert "partner-client-secret" in second["data"]["advice"]
+
+
 def another_certificate(corner: Corner) -> None:
     pfx = base64.b64encode(make_application_certificate().pfx).decode()
     corner.cloud.key_vault.set_secret("partner-client-certificate", pfx)
