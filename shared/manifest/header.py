@@ -42,11 +42,13 @@ class Header:
         self.findings = findings
         self._names = [name.casefold() for name in names]
         self._width = width = len(fields)
+        # A spreadsheet makes all rows as long as the longest, so that nameless columns may stand behind the others.
+        self._named = named = max((n for n, name in enumerate(names, 1) if name), default=width)
         places = {field: place for place, field in enumerate(fields) if field}
         # What no column holds is found behind the last one, where each row gets an empty value.
         self._devices = itemgetter(*(places.get(field, width) for field in Device._fields))
         self._tag, self._customer = places.get("group_tag", width), places.get("customer_id", width)
-        free = [place for place, field in enumerate(fields) if field not in _WITHOUT_SEPARATORS]
+        free = [place for place, field in enumerate(fields[:named]) if field not in _WITHOUT_SEPARATORS]
         self._may_shift = bool(free)
         self._told_of_values_beyond = False
         self._tag_may_be_shifted = self._tag < width and free[0] < self._tag
@@ -87,7 +89,8 @@ class Header:
     def row(self, number: int, values: list[str]) -> Row:
         """The row of these values; those beyond the last column are a fault where they may have been shifted there."""
         width = self._width
-        beyond = tuple(v for v in values[width:] if v or self._tag_may_be_shifted)[:_MOST_BEYOND]
+        nameless = filter(None, values[self._named : width])
+        beyond = (*nameless, *(v for v in values[width:] if v or self._tag_may_be_shifted))[:_MOST_BEYOND]
         findings = tuple(self._of_values_beyond(number, len(values), beyond[0])) if beyond else ()
         values = values[:width] + [""] * (width + 1 - min(len(values), width))
         device = Device._make(self._devices(values))
@@ -98,6 +101,8 @@ class Header:
         if set(map(len, rows)) != {self._width}:
             return None
         columns = [*zip(*rows, strict=True), ("",) * len(rows)]
+        if any(map(any, columns[self._named :])):
+            return None
         stripped = [[*map(str.strip, column)] for column in self._devices(columns)]
         if not are_plain(stripped):
             return None
@@ -107,7 +112,7 @@ class Header:
     def _of_values_beyond(self, number: int, count: int, beyond: str) -> Iterator[Finding]:
         if self._may_shift:
             message = (
-                f"The row has {count} fields and the header {self._width}, and {quote(beyond)} stands beyond the last "
+                f"The row has {count} fields and the header {self._named}, and {quote(beyond)} stands beyond the last "
                 "column. Put values that hold a separator in quotation marks."
             )
             yield Finding(Code.RAGGED_ROW, message, number)

@@ -105,11 +105,11 @@ def _report_csv(of_file: Iterable[Finding], verdicts: Iterable[Verdict]) -> Iter
 def resend_csv(manifest: Manifest) -> Iterator[bytes]:
     """`….resend.csv`: the bad rows alone, exactly as sent, in Microsoft's columns and Group Tag. It may hold hashes.
 
-    What has no such column stands beyond them, so that no row goes for having lost what was wrong with it. Nothing at
-    all where no row is left to correct.
+    What has no such column stands beyond them, so that no row goes for having lost what was wrong with it: not empty,
+    which a spreadsheet would leave out. Nothing at all where no row is left to correct.
     """
     bad = (
-        [[*_columns(v.device), v.batch_id, *v.beyond]]
+        [[*_columns(v.device), v.batch_id, *(value or "?" for value in v.beyond)]]
         for v in manifest.verdicts()
         if v.is_bad and not v.device.is_blank
     )

@@ -87,6 +87,14 @@ def test_value_beyond_the_last_column_is_ragged() -> None:
     assert "quotation marks" in said(manifest)
 
 
+@pytest.mark.parametrize("line", ["S,Contoso, Ltd.,Slate,", '"S","Contoso","Ltd.","Slate",""'])
+def test_a_value_in_a_column_without_name_at_the_end_is_ragged(line: str) -> None:
+    """A header that goes on in empty fields makes no room for what a separator has shifted."""
+    manifest = read(f"Serial,Make,Model,,\n{line}\nT,Contoso,Slate,,\n", bad_rows_allowed=50)
+    assert found(manifest) == [(2, "ragged-row")]
+    assert devices(manifest) == [Device("T", "", "", "Contoso", "Slate")]
+
+
 def test_short_rows_and_empty_fields_beyond_are_no_fault() -> None:
     """A row may stop early, or go on with empty fields."""
     manifest = read(f"{HEADER}\nS,1\n,2,,,,,,\n")

@@ -1,5 +1,7 @@
 """What the supplier reads."""
 
+import csv
+import io
 import json
 import re
 
@@ -37,6 +39,15 @@ def resend(data: str, **limits: int) -> bytes:
     with draft(data, **limits) as made:
         assert made.plan.resend_csv is not None
         return made.read(made.plan.resend_csv)
+
+
+def saved_by_a_spreadsheet(data: bytes) -> bytes:
+    """All rows are as long as the longest that has a value."""
+    rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+    width = max(n for row in rows for n, value in enumerate(row, 1) if value)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows((row + [""] * width)[:width] for row in rows)
+    return text.getvalue().encode()
 
 
 def planned(data: str, **limits: int) -> Plan:
@@ -197,6 +208,7 @@ def test_resend_file_is_a_manifest_of_the_same_rows(data: str) -> None:
     [
         "Serial,Make,Model\nS,Contoso, Ltd,Slate\nT,Contoso,Slate\n",
         "Model,Product ID,Group Tag\n7, black,1,\n7,2,\n",
+        "Serial,Make,Model,Group Tag\nS,HP,Elite, 14 inch,\nT,HP,Elite,\n",
         f"Product ID,Tenant ID\n1,{OTHER_CUSTOMER}\n2,\n",
         f"Product ID,Group Tag,Customer ID\n1,Kiosk,{OTHER_CUSTOMER}\n2,,\n",
         "Serial,Product ID\n1,2\n1,3\n4,5\n",
@@ -204,13 +216,15 @@ def test_resend_file_is_a_manifest_of_the_same_rows(data: str) -> None:
         "Product ID,Group Tag\n1,a/b\n2,\n",
         'Serial,Product ID\n"1,2\n2,3",4\n5,6\n',
     ],
-    ids=["comma", "shifted", "tenant", "customer", "conflict", "hash", "batch", "quote"],
+    ids=["comma", "shifted", "tag", "tenant", "customer", "conflict", "hash", "batch", "quote"],
 )
 def test_no_row_of_a_resend_file_goes_uncorrected(data: str) -> None:
     """What was wrong with a row is in the file; no device goes because that was lost on the way."""
-    again = read(resend(data, bad_rows_allowed=90), bad_rows_allowed=90)
-    assert again.rows
-    assert all(v.is_bad for v in again.verdicts())
+    again = resend(data, bad_rows_allowed=90)
+    for dropped in (again, saved_by_a_spreadsheet(again)):
+        manifest = read(dropped, bad_rows_allowed=90)
+        assert manifest.rows
+        assert all(v.is_bad for v in manifest.verdicts())
 
 
 def test_corrected_resend_file_goes() -> None:
