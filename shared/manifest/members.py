@@ -35,7 +35,8 @@ class RowMaker:
                     faults.append(Finding(Code.INVALID_VALUE, fault, number, shortened(name)))
                 known.setdefault(field, "" if fault else str(value).strip())
         group_tag, customer_id = known.pop("group_tag", ""), known.pop("customer_id", "")
-        yield Row(number, Device(**known), group_tag, customer_id, tuple(faults))
+        beyond = tuple(fault.column for fault in faults)
+        yield Row(number, Device(**known), group_tag, customer_id, tuple(faults), beyond)
 
     def _unused(self, name: str, number: int) -> Iterator[Finding]:
         if name not in self._ignored and len(self._ignored) < _UNUSED_AT_MOST:
