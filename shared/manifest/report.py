@@ -25,6 +25,7 @@ _RESEND_COLUMNS = [
 ]
 # OWASP's list, "CSV Injection". A semicolon may begin another cell: it separates them where the comma is for decimals.
 _FORMULA_START = re.compile("(?:^|(?<=;))(?=[=+@＝＋－＠-])")
+_MARK = b"\xef\xbb\xbf"  # without it Excel takes UTF-8 for Windows-1252
 _PIECE = 256 * 1024
 _LONGEST_CELL = 1_024
 
@@ -98,7 +99,7 @@ def refusal_csv(refusal: Finding) -> Iterator[bytes]:
 
 def _report_csv(of_file: Iterable[Finding], verdicts: Iterable[Verdict]) -> Iterator[bytes]:
     lines = [["" if f.row is None else str(f.row), *[""] * 6, str(f.code), _inert(f.message)] for f in of_file]
-    yield b"\xef\xbb\xbf"
+    yield _MARK
     yield from _csv(_REPORT_COLUMNS, lines, map(_report_lines, verdicts))
 
 
@@ -114,6 +115,7 @@ def resend_csv(manifest: Manifest) -> Iterator[bytes]:
         if v.is_bad and not v.device.is_blank
     )
     if first := next(bad, None):
+        yield _MARK
         yield from _csv(_RESEND_COLUMNS, first, bad)
 
 

@@ -402,7 +402,7 @@ def test_some_bad_rows_are_left_out_and_come_back_to_be_corrected(
 
     (resend,) = (f for f in corner.report_files(path) if f.endswith("resend.csv"))
     rows = corner.report_file(resend)
-    assert rows.decode().splitlines() == [HEADER.strip(), f"SN-BAD,,,,,{batch}"]
+    assert rows.decode("utf-8-sig").splitlines() == [HEADER.strip(), f"SN-BAD,,,,,{batch}"]
     again = resend.rpartition("/")[2]
     assert corner.report(corner.deliver(again, rows))["verdict"] == "rejected"
     path = corner.deliver(again, rows.replace(b"SN-BAD,,,,,", b"SN-BAD,,,Contoso Ltd,Slate,"))

@@ -167,7 +167,7 @@ def test_cell_is_what_it_shows(cell: str, shown: str) -> None:
 
 def test_resend_file_holds_the_bad_rows_and_no_other() -> None:
     """Rows that went, and twins that were left out, are not asked for again."""
-    assert resend(keys(1, 0, 1), bad_rows_allowed=50).decode().splitlines() == [
+    assert resend(keys(1, 0, 1), bad_rows_allowed=50).decode("utf-8-sig").splitlines() == [
         f"{HEADER},Group Tag",
         ",,,,Slate 2,Standard",
     ]
@@ -228,6 +228,11 @@ def test_no_row_of_a_resend_file_goes_uncorrected(data: str) -> None:
         manifest = read(dropped, bad_rows_allowed=90)
         assert manifest.rows
         assert all(v.is_bad for v in manifest.verdicts())
+
+
+def test_excel_shows_the_letters_of_a_resend_file() -> None:
+    """Without a mark it would take them for Windows-1252, and save another group tag, in UTF-8, than was meant."""
+    assert resend("Product ID,Group Tag,Serial\n1,A,\n,März,S\n", bad_rows_allowed=50).startswith(b"\xef\xbb\xbf")
 
 
 def test_corrected_resend_file_goes() -> None:
