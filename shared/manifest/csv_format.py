@@ -6,7 +6,8 @@ Lines come in blocks. A block of which nothing needs saying goes on as it is, co
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
 from shared.manifest.device import Device, PlainRows, Row
@@ -46,9 +47,10 @@ class _Reader:
         self._separator = self._separator or max(
             _SEPARATORS, key=lambda s: (count_known(_names(line, s)), line.count(s))
         )
+        self._is_well_quoted = _well_quoted(self._separator)
         number = self._lines.number + 1
         if count_known(_names(line, self._separator)) or line.count('"') % 2:
-            self._header = Header.of([name.strip() for name in self._record()], self._lines.number)
+            self._header = Header.of([name.strip() for name in self._record(next(self._lines))], self._lines.number)
         else:
             some = [_names(line, self._separator) for line in self._lines.block()[:_LOOKED_AT] if line.strip()]
             self._header = Header.guessed(some, number)
@@ -87,8 +89,9 @@ class _Reader:
 
     def _one_by_one(self, end: int) -> Iterator[Row | Finding]:
         while self._lines.number < end:
-            number = self._lines.number + 1
-            values = [*map(str.strip, self._record())]
+            line = next(self._lines)
+            number = self._lines.number
+            values = [*map(str.strip, self._record(line))]
             if not any(values):
                 continue
             if number < self._lines.number:
@@ -97,7 +100,8 @@ class _Reader:
                 self._count_left_out(number)
                 yield from said
             else:
-                yield self._header.row(number, values)
+                row = self._header.row(number, values)
+                yield row if '"' not in line or self._is_well_quoted(line) else _misquoted(row, line)
 
     def _left_out(self, number: int, values: list[str]) -> Iterator[Finding]:
         """What is to be said of a row that is no device; nothing of one that is."""
@@ -122,9 +126,8 @@ class _Reader:
             )
             raise Refused(Code.NOT_A_MANIFEST, message, number)
 
-    def _record(self) -> list[str]:
-        """The values of the next line, or lines where a value in quotation marks goes on."""
-        line = next(self._lines)
+    def _record(self, line: str) -> list[str]:
+        """The values of the line just taken, and of the next ones where a value in quotation marks goes on."""
         return _split(line, self._separator) or next(_quoted(self._from(line), self._separator))
 
     def _from(self, line: str) -> Iterator[str]:
@@ -157,10 +160,26 @@ def _quoted(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
     return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
 
+def _well_quoted(separator: str) -> Callable[[str], object]:
+    """Whether each quotation mark of a line stands around a value, or doubled in one that has them around it."""
+    end = re.escape(separator)
+    value = rf' *+(?:"(?:[^"]|"")*+"[^\S{end}]*+|(?!")[^{end}]*+)'
+    return re.compile(f"(?:{value}{end})*+{value}").fullmatch
+
+
+def _misquoted(row: Row, line: str) -> Row:
+    message = (
+        "A quotation mark stands within a value that has them around it, or does not close. Double it there, as in "
+        '"14"" screen".'
+    )
+    fault = Finding(Code.RAGGED_ROW, message, row.number)
+    return row._replace(findings=(*row.findings, fault), beyond=row.beyond or (line,))
+
+
 def _swallowed(row: Row, last: int) -> Iterator[Row]:
     """Lines between quotation marks, each a bad row: no value of ours spans lines, and devices may be among them."""
     first = row.number
     for number in range(first, last + 1):
         message = f"A quotation mark opens in row {first} and does not close there, so rows {first} to {last} are one. "
         fault = Finding(Code.RAGGED_ROW, message + "Remove it, or close it in the same row.", number)
-        yield row._replace(findings=(fault,)) if number == first else Row(number, Device(), findings=(fault,))
+        yield row._replace(findings=(fault,), beyond=row.beyond or ("",)) if number == first else Row(number, Device(), findings=(fault,))

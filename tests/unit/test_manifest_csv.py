@@ -159,6 +159,24 @@ def test_a_quotation_mark_that_never_closes_swallows_nothing() -> None:
     assert reason(manifest) == "ragged-row"
 
 
+@pytest.mark.parametrize(
+    "line", ['S,M,"14" N"', '"S","M","14" N"', '"S","x"",M,"N"', 'S,M,"N', 'S,M,"N"x', ' "S" ,M, "14" N"']
+)
+def test_a_value_with_a_stray_quotation_mark_is_ragged(line: str) -> None:
+    """It would go without that mark, as another model than was written."""
+    manifest = read(f"Serial,Make,Model\nT,M,N\n{line}", bad_rows_allowed=50)
+    assert devices(manifest) == [Device("T", "", "", "M", "N")]
+    assert (3, "ragged-row") in found(manifest)
+
+
+@pytest.mark.parametrize("separator", ",;\t|")
+@pytest.mark.parametrize("row", ['S,M,14" N', '"S",M,"14"" N"', ' "S" , M ,"14"" N" ', '"S","M","14"" N"'])
+def test_a_quotation_mark_of_an_inch_stays(row: str, separator: str) -> None:
+    """Unquoted, or doubled between quotation marks."""
+    manifest = read(f"Serial,Make,Model\n{row}\n".replace(",", separator))
+    assert (devices(manifest), found(manifest)) == ([Device("S", "", "", "M", '14" N')], [])
+
+
 def test_a_header_in_the_middle_is_no_device() -> None:
     """Joined files repeat it."""
     manifest = read("Serial,Make,Model\nS0,M,N\nSerial,Make,Model\nS1,M,N\n")

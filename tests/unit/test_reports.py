@@ -215,11 +215,13 @@ def test_resend_file_is_a_manifest_of_the_same_rows(data: str) -> None:
         f"Product ID,Hardware Hash\n1,{HASH}…\n2,\n",
         "Product ID,Group Tag\n1,a/b\n2,\n",
         'Serial,Product ID\n"1,2\n2,3",4\n5,6\n',
+        'Serial,Make,Model\nS,M,"14" N"\nT,M,N\n',
+        'Serial,Make,Model,Note\nS,M,N,"a\nT,M,N,"\nU,M,N,\n',
         json_of([{"SerialNumber": 7, "ProductKey": "1"}, {"ProductKey": "2"}]),
         json_of([{"GroupTag": 7, "ProductKey": "1"}, {"ProductKey": "2"}]),
         "<Keys><Key><PKID>1</PKID><PKID>2</PKID></Key><Key><PKID>3</PKID></Key></Keys>",
     ],
-    ids=["comma", "shifted", "tag", "tenant", "customer", "conflict", "hash", "batch", "quote", "number", "tag-number", "twice"],
+    ids=["comma", "shifted", "tag", "tenant", "customer", "conflict", "hash", "batch", "quote", "inch", "note", "number", "tag-number", "twice"],
 )
 def test_no_row_of_a_resend_file_goes_uncorrected(data: str) -> None:
     """What was wrong with a row is in the file; no device goes because that was lost on the way."""
