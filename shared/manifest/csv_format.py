@@ -50,7 +50,11 @@ class _Reader:
         self._is_well_quoted = _well_quoted(self._separator)
         number = self._lines.number + 1
         if count_known(_names(line, self._separator)) or line.count('"') % 2:
-            self._header = Header.of([name.strip() for name in self._record(next(self._lines))], self._lines.number)
+            names = [name.strip() for name in self._record(next(self._lines))]
+            if any("\n" in name and {'"', self._separator} & {*name} for name in names):
+                message = f"A quotation mark opens in row {number}, and rows seem to stand behind it. Remove or close it."
+                raise Refused(Code.UNKNOWN_COLUMNS, message, number)
+            self._header = Header.of(names, self._lines.number)
         else:
             some = [_names(line, self._separator) for line in self._lines.block()[:_LOOKED_AT] if line.strip()]
             self._header = Header.guessed(some, number)

@@ -62,6 +62,13 @@ def test_quoted_header_may_span_lines() -> None:
     assert [v.row for v in read('"Product\nID",Model\n1,\n').verdicts()] == [3]
 
 
+@pytest.mark.parametrize("header", ['Serial,Make,Model,"Note', 'T0,HP,"Slate\n"Serial","Make","Model"'])
+def test_a_header_swallows_no_device(header: str) -> None:
+    """A quotation mark that opens in it and closes in a row further down would take the rows between for a name."""
+    manifest = read(f'{header}\nS1,HP,Slate,\nS2,HP,Slate,"x"\nS3,HP,Slate,\n', bad_rows_allowed=90)
+    assert found(manifest) == [(1, "unknown-columns")]
+
+
 def test_mixed_line_ends_and_none_at_the_end() -> None:
     """One file may end its lines in three ways, and the last not at all."""
     assert [v.row for v in read("Product ID\r\n1\r2\n3").verdicts()] == [2, 3, 4]
