@@ -68,7 +68,7 @@ class _Reader:
                 if start.startswith(_SEPARATOR_IS):
                     named = start[len(_SEPARATOR_IS) :][:1]
                     self._separator = named if named in _SEPARATORS else ""
-                elif start and not start.startswith(_TYPE_IS):
+                elif start.strip(f' "{_SEPARATORS}') and not start.startswith(_TYPE_IS):
                     self._lines.skip(before)
                     return line
             self._lines.skip(len(block))

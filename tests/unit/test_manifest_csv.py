@@ -69,6 +69,11 @@ def test_a_header_swallows_no_device(header: str) -> None:
     assert found(manifest) == [(1, "unknown-columns")]
 
 
+def test_empty_rows_above_the_header() -> None:
+    """A spreadsheet's empty rows are separators alone."""
+    assert [v.row for v in read(',,\n; ;\n"","",""\nSerial,Make,Model\nS,M,N\n').verdicts()] == [5]
+
+
 def test_mixed_line_ends_and_none_at_the_end() -> None:
     """One file may end its lines in three ways, and the last not at all."""
     assert [v.row for v in read("Product ID\r\n1\r2\n3").verdicts()] == [2, 3, 4]
