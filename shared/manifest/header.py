@@ -71,7 +71,7 @@ class Header:
     def guessed(cls, rows: Sequence[Sequence[str]], number: int) -> Header:
         """From the first rows of a file that begins without names. Raises Refused where they tell nothing."""
         fields = _guess([[value.strip() for value in row] for row in rows])
-        if not fields:
+        if not fields or not any(map(str.isdigit, "".join(rows[0]))):  # names, in words or in a language we do not know
             raise _nothing_known([value.strip() for value in rows[0]], number)
         columns = in_words([_COLUMNS[field] for field in fields])
         message = (

@@ -150,6 +150,15 @@ def test_columns_that_cannot_be_told(header: str, words: str) -> None:
     assert words in said(manifest)
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [("Hersteller;Modell;Seriennummer", "HP;Elite;S-{}"), ("Numero,Cle", "S-{},33123456789{}")],
+)
+def test_a_header_in_another_language_is_no_device(header: str, row: str) -> None:
+    """However many rows below it tell what the columns hold."""
+    assert reason(read(header + "".join(f"\n{row.format(n, n)}" for n in range(10, 30)))) == "unknown-columns"
+
+
 @pytest.mark.parametrize("serial", ["a\u200bb", "a\ufffdb", "a\x07b", "x" * 513])
 def test_value_that_no_one_typed_is_invalid(serial: str) -> None:
     """Control characters, characters that no font shows, and values far too long are damage."""
