@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from shared.manifest.columns import field_of
+from shared.manifest.columns import field_of, fields_in
 from shared.manifest.device import FIELDS, Device, Row
 from shared.manifest.findings import Code, Finding, in_words, quote
 from shared.manifest.hardware_hash import LENGTH, Fault, Named, padded, read_hash
@@ -70,6 +70,7 @@ def _are_plain_texts(serials: Sequence[str], names: set[str]) -> bool:
         and are_sound(names)
         and all(is_legible("".join(c)) and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
         and not any(map(field_of, names))
+        and not fields_in(serials)
     )
 
 

@@ -41,6 +41,7 @@ class Header:
     def __init__(self, fields: Sequence[str | None], names: Sequence[str], findings: tuple[Finding, ...]) -> None:
         self.findings = findings
         self._names = [name.casefold() for name in names]
+        self._fields = fields
         self._width = width = len(fields)
         # A spreadsheet makes all rows as long as the longest, so that nameless columns may stand behind the others.
         self._named = named = max((n for n, name in enumerate(names, 1) if name), default=width)
@@ -83,7 +84,11 @@ class Header:
         """Whether a row names columns, as where files were joined."""
         if max(map(len, values)) > _LONGEST_NAME or not (fields := fields_in(values)):
             return False
-        are_names = (len(fields) > 1 and fields & _NAMING) or [*map(str.casefold, values)] == self._names
+        are_names = (
+            (len(fields) > 1 and fields & _NAMING)
+            or [*map(str.casefold, values)] == self._names
+            or any(f in _NAMING and f == field_of(value) for f, value in zip(self._fields, values, strict=False))
+        )
         return bool(are_names) and not any(map(is_placeholder, filter(None, values)))
 
     def row(self, number: int, values: list[str]) -> Row:

@@ -205,6 +205,15 @@ def test_a_header_in_the_middle_is_no_device() -> None:
     assert len(devices(manifest)) == 2
 
 
+@pytest.mark.parametrize("end", ["", ",x"])
+def test_the_header_of_another_file_is_no_device(end: str) -> None:
+    """One name of ours in its own column tells, whatever the others are."""
+    manifest = read(f"Serial,Make,Model\nS0,M,N\nSerial Number,Brand,Type{end}\n")
+    assert devices(manifest) == [Device("S0", "", "", "M", "N")]
+    assert (3, "ignored-row") in found(manifest)
+    assert devices(read("PKID\n1\nProduct ID\n2\n")) == [Device("", "1"), Device("", "2")]
+
+
 def test_a_comma_too_many_does_not_make_a_group_tag() -> None:
     """A tag cannot be undone: a row wider than a header with tags is bad, even where nothing stands beyond."""
     manifest = read("Serial,Manufacturer,Model,Group Tag\nS1,HP,EliteBook 840, 14 inch,\n")
@@ -236,6 +245,7 @@ def test_what_is_no_device_is_bounded_too(text: str, code: str) -> None:
 
 PROVED = hardware_hash("S-1", "Contoso", "Slate")
 SERIALS = [
+    "Serial number",
     "S-1",
     "S-2",
     "None",
