@@ -244,7 +244,8 @@ class Manifest:
 
     def _settle_twins(self) -> None:
         tags = list(self._tags)
-        self._twins.settle((device, tags[tag]) for (_, device, *_), tag in zip(self._rows, self._tag_of, strict=True))
+        rows = zip(self._rows, self._tag_of, strict=True)
+        self._twins.settle(((device, tags[tag]) for (_, device, *_), tag in rows), self._fates)
         if not self._twins.found:
             return
         for index, (_, device, *_) in enumerate(self._rows):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.manifest.device import FIELDS, Device, PlainRows
 from shared.manifest.findings import Code, Finding, quote
@@ -41,16 +41,16 @@ class Twins:
         for keys, values in zip(self._keys.values(), plain.columns, strict=False):
             keys.extend(map(hash, values))
 
-    def settle(self, rows: Iterable[tuple[Device, str]]) -> None:
+    def settle(self, rows: Iterable[tuple[Device, str]], fates: Sequence[int]) -> None:
         """Find them all. `rows`: device and group tag of each. Where both are the same the rows are one; else those
-        that share what names a device contradict each other.
+        that share what names a device contradict each other. No good one (its fate is the least) is left out for a bad.
         """
         shared = {field: numbers for field, keys in self._keys.items() if (numbers := _repeated(keys))}
         if not shared:
             return
         some = {i for field, numbers in shared.items() for i, key in enumerate(self._keys[field]) if key in numbers}
         wholes = {index: hash(row) for index, row in enumerate(rows) if index in some}
-        self._pair("", wholes)
+        self._pair("", {i: wholes[i] for i in sorted(wholes, key=fates.__getitem__)})
         for field, numbers in shared.items():
             keys = self._keys[field]
             self._pair(field, {i: keys[i] for i in wholes if keys[i] in numbers and self.found.get(i, " ")[0]})

@@ -133,6 +133,14 @@ def test_rows_that_disagree_name_each_other(rows: str) -> None:
     assert devices(manifest) == [Device(product_key="3")]
 
 
+@pytest.mark.parametrize(("rows", "bad"), [("S,M,N,x\nS,M,N", 2), ("S,M,N\nS,M,N,x", 3)])
+def test_a_good_row_is_not_left_out_for_a_bad_one(rows: str, bad: int) -> None:
+    """Else neither would go of two that are the same device, and the good one be told that the other does."""
+    manifest = read(f"Serial,Make,Model\n{rows}\n", bad_rows_allowed=50)
+    assert found(manifest) == [(bad, "ragged-row"), (bad, "duplicate-device")]
+    assert devices(manifest) == [Device("S", "", "", "M", "N")]
+
+
 def test_rows_that_identify_nothing_are_not_the_same_device() -> None:
     """Two rows of which no device can be told are not said to be one."""
     assert found(read("Product ID,Model\n,N\n,N\n")) == [(2, "unidentified-device"), (3, "unidentified-device")]
