@@ -13,8 +13,8 @@ from shared.manifest.values import (
     is_damaged,
     is_legible,
     is_placeholder,
+    is_no_product_id,
     is_product_id,
-    is_product_name_or_licence,
 )
 
 # Far above any real value; what is longer is damage, and must not reach a message or a request.
@@ -140,10 +140,10 @@ def _illegible(value: str) -> int:
 def _odd_product_id(key: str, number: int) -> Finding:
     if is_damaged(key):
         return _damaged(key, number, KEY_COLUMN)
-    if is_product_name_or_licence(key):
+    if is_no_product_id(key):
         message = (
-            f"{quote(key)} is the name of a product or the key that activates it, and no Windows product id, which "
-            "names one device in 13 digits. Leave the column empty where you do not have it."
+            f"{quote(key)} is no Windows product id, which names one device in 13 digits; nor is a product's name, or "
+            "the key that activates it. Leave the column empty where you do not have it."
         )
         return Finding(Code.INVALID_VALUE, message, number, KEY_COLUMN)
     message = f"{quote(key)} does not look like a Windows product id, which has 13 digits. It is sent as it is."

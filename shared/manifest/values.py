@@ -24,6 +24,7 @@ _PRODUCT_ID = re.compile(
     r"|\d{5}(?:-\d{5}){4}",
     re.IGNORECASE | re.ASCII,
 )
+_NO_SIGN_OF_ONE = re.compile(r"[^\w-]")  # of a product id: 3312345678901.0, 3312345678901;S-1, Total: 12
 _LICENCE_KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){4}", re.IGNORECASE)
 _PRODUCT_NAME = re.compile(
     r"(?:microsoft\s*)?win(?:dows)?\b.*|.*\b(?:pro|home|enterprise|education)\b.*", re.IGNORECASE
@@ -64,6 +65,6 @@ def is_product_id(value: str) -> bool:
     return bool(_PRODUCT_ID.fullmatch(value))
 
 
-def is_product_name_or_licence(value: str) -> bool:
-    """Whether it is what people mistake for a product id: “Windows 11 Pro”, or the key that activates it."""
-    return bool(_LICENCE_KEY.fullmatch(value) or _PRODUCT_NAME.fullmatch(value))
+def is_no_product_id(value: str) -> bool:
+    """Whether it is clearly none, as “Windows 11 Pro”, or the key that activates it."""
+    return bool(_LICENCE_KEY.fullmatch(value) or _PRODUCT_NAME.fullmatch(value) or _NO_SIGN_OF_ONE.search(value))

@@ -173,6 +173,10 @@ REFUSED = [
     refused("no model", "PF02NCT8,,,LENOVO,", "unidentified-device", "Add Device model"),
     refused("no manufacturer", "PF02NCT8,,,,20B6", "unidentified-device", "Add Manufacturer name"),
     refused("product name", ",Windows 11 Pro,,,", "invalid-value", "no Windows product id"),
+    *(
+        refused(f"product id {key}", f",{key},,,", "invalid-value", "no Windows product id")
+        for key in (f"{KEY}.0", f"{KEY};PF02NCT8", "Total: 12")
+    ),
     refused("licence key", ",VK7JG-NPHTM-C97JM-9MPGT-3V66T,,,", "invalid-value", "no Windows product id"),
     *(refused(f"serial {p}", f"{p},,,HP,Elite", "placeholder-value", p) for p in PLACEHOLDERS),
     refused(
