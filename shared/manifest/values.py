@@ -12,9 +12,9 @@ _PLACEHOLDERS = frozenset(
     }
 )
 _UNFILLED_TEMPLATE = re.compile(r"<[^<>]*>|\{[^{}]*\}")
-# 3.31E+12, an error, a column too narrow, a formula, the mark of a text.
+# 3.31E+12, an error, a column too narrow, a formula, the mark of a text, quotation marks that a word processor curled.
 _OF_A_SPREADSHEET = re.compile(
-    r"\d+(?:[.,]\d+)?E\+\d+|#(?:#+|N/A|(?:REF|VALUE|NULL|NUM|DIV/0)!|NAME\?)|[='].*", re.IGNORECASE
+    r"\d+(?:[.,]\d+)?E\+\d+|#(?:#+|N/A|(?:REF|VALUE|NULL|NUM|DIV/0)!|NAME\?)|[='“”„«].*", re.IGNORECASE
 )
 _without_zeros = methodcaller("strip", "0-")
 LONGEST_CELL = 32_767  # of Excel's; what is longer is cut there
@@ -54,7 +54,7 @@ def are_sound(values: Collection[str]) -> bool:
     """Whether none of them is a placeholder or damaged, told of all at once; it may say no where each is sound."""
     together = "".join(values)
     return (
-        not any(sign in together for sign in "<{#='+")
+        not any(sign in together for sign in "<{#='+“”„«")
         and _PLACEHOLDERS.isdisjoint(map(str.casefold, values))
         and all(map(_without_zeros, filter(None, values)))
     )

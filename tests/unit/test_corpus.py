@@ -162,6 +162,7 @@ REFUSED = [
     refused("product id 3,31E+12", ',"3,31E+12",,,', "damaged-by-spreadsheet", "as text"),
     refused("serial 1.2E+07", "1.2E+07,,,HP,Elite", "damaged-by-spreadsheet", "Device Serial Number"),
     refused("a text's mark", f",'{KEY},,,", "damaged-by-spreadsheet", f"'{KEY}"),
+    refused("curled quotation marks", "“PF02NCT8”,,,HP,Elite", "damaged-by-spreadsheet", "“PF02NCT8”"),
     refused("model #N/A", "PF02NCT8,,,HP,#N/A", "damaged-by-spreadsheet", "Device model was turned into “#N/A”"),
     refused("group tag #REF!", f"{KEY},#REF!", "invalid-batch-id", "of a spreadsheet", header="PKID,Group Tag"),
     refused("manufacturer not filled in", "S-1,,,To be filled by O.E.M.,X", "placeholder-value", "Manufacturer name"),
