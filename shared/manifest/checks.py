@@ -12,8 +12,8 @@ from shared.manifest.values import (
     are_sound,
     is_damaged,
     is_legible,
-    is_placeholder,
     is_no_product_id,
+    is_placeholder,
     is_product_id,
 )
 

@@ -52,7 +52,9 @@ class _Reader:
         if count_known(_names(line, self._separator)) or line.count('"') % 2:
             names = [name.strip() for name in self._record(next(self._lines))]
             if any("\n" in name and {'"', self._separator} & {*name} for name in names):
-                message = f"A quotation mark opens in row {number}, and rows seem to stand behind it. Remove or close it."
+                message = (
+                    f"A quotation mark opens in row {number}, and rows seem to stand behind it. Remove or close it."
+                )
                 raise Refused(Code.UNKNOWN_COLUMNS, message, number)
             self._header = Header.of(names, self._lines.number)
         else:
@@ -186,4 +188,8 @@ def _swallowed(row: Row, last: int) -> Iterator[Row]:
     for number in range(first, last + 1):
         message = f"A quotation mark opens in row {first} and does not close there, so rows {first} to {last} are one. "
         fault = Finding(Code.RAGGED_ROW, message + "Remove it, or close it in the same row.", number)
-        yield row._replace(findings=(fault,), beyond=row.beyond or ("",)) if number == first else Row(number, Device(), findings=(fault,))
+        yield (
+            row._replace(findings=(fault,), beyond=row.beyond or ("",))
+            if number == first
+            else Row(number, Device(), findings=(fault,))
+        )

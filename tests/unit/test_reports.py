@@ -221,7 +221,22 @@ def test_resend_file_is_a_manifest_of_the_same_rows(data: str) -> None:
         json_of([{"GroupTag": 7, "ProductKey": "1"}, {"ProductKey": "2"}]),
         "<Keys><Key><PKID>1</PKID><PKID>2</PKID></Key><Key><PKID>3</PKID></Key></Keys>",
     ],
-    ids=["comma", "shifted", "tag", "tenant", "customer", "conflict", "hash", "batch", "quote", "inch", "note", "number", "tag-number", "twice"],
+    ids=[
+        "comma",
+        "shifted",
+        "tag",
+        "tenant",
+        "customer",
+        "conflict",
+        "hash",
+        "batch",
+        "quote",
+        "inch",
+        "note",
+        "number",
+        "tag-number",
+        "twice",
+    ],
 )
 def test_no_row_of_a_resend_file_goes_uncorrected(data: str) -> None:
     """What was wrong with a row is in the file; no device goes because that was lost on the way."""
