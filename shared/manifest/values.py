@@ -24,7 +24,7 @@ _PRODUCT_ID = re.compile(
     r"|\d{5}(?:-\d{5}){4}",
     re.IGNORECASE | re.ASCII,
 )
-_NO_SIGN_OF_ONE = re.compile(r"[^\w-]")  # of a product id: 3312345678901.0, 3312345678901;S-1, Total: 12
+_NO_SIGN_OF_ONE = re.compile(r"[^\w -]")  # of a product id: 3312345678901.0, 3312345678901;S-1, Total: 12
 _LICENCE_KEY = re.compile(r"[A-Z0-9]{5}(?:-[A-Z0-9]{5}){4}", re.IGNORECASE)
 _PRODUCT_NAME = re.compile(
     r"(?:microsoft\s*)?win(?:dows)?\b.*|.*\b(?:pro|home|enterprise|education)\b.*", re.IGNORECASE
