@@ -20,6 +20,7 @@ from local.simulators.server import ReceivedRequest
 from shared import wiring
 from shared.intake import Intake, Patience
 from shared.wiring import Services
+from tests.schemas import checked
 
 IMPATIENT = Patience(attempts=3, timeout=10, wait_initial=0.01, wait_max=0.02, wait_jitter=0.01)
 
@@ -143,15 +144,15 @@ class Corner:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        return [json.loads(t) for t in self.texts("RESULT_QUEUE")]
+        return [checked(t) for t in self.texts("RESULT_QUEUE")]
 
     @property
     def rejections(self) -> list[dict[str, Any]]:
-        return [json.loads(t) for t in self.texts("REJECTION_QUEUE")]
+        return [checked(t) for t in self.texts("REJECTION_QUEUE")]
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
-        return [json.loads(t) for t in self.texts("ALERT_QUEUE")]
+        return [checked(t) for t in self.texts("ALERT_QUEUE")]
 
     def report(self, path: str) -> dict[str, Any]:
         """The latest report of a manifest, as its supplier finds it beside it."""

@@ -3,16 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from referencing import Registry, Resource
 
 from shared.manifest import Code, Finding, Rules
 from shared.messages import (
@@ -30,36 +26,12 @@ from shared.partner_center import RequestRefused
 from shared.partner_center.errors import LONGEST_DESCRIPTION, ServiceError
 from shared.plan import Part, Plan
 from shared.planning import plan_refusal
+from tests.schemas import SCHEMAS, checked
 from tests.unit.builders import CUSTOMER, HASH, NOW, accepted, destination, draft, keys, upload
-
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
-SCHEMAS = {f.name: json.loads(f.read_text(encoding="utf-8")) for f in FOLDER.glob("*.schema.json")}
-AT_MOST = 48 * 1024
-formats = FormatChecker(["uuid"])
-
-
-@formats.checks("date-time", ValueError)
-def is_utc(value: object) -> bool:
-    return not isinstance(value, str) or (value.endswith("Z") and bool(datetime.fromisoformat(value)))
-
-
-@formats.checks("uri", ValueError)
-def is_uri(value: object) -> bool:
-    return not isinstance(value, str) or (
-        value.isascii() and value.isprintable() and " " not in value and bool(urlsplit(value).netloc)
-    )
 
 
 def check(message: Message) -> dict[str, Any]:
-    """The event, if it is what its type's schema says and small enough for a queue."""
-    event: dict[str, Any] = json.loads(message.text)
-    schema = SCHEMAS[event["type"].removeprefix("io.autopilotdrop.") + ".schema.json"]
-    registry: Registry[Any] = Registry().with_resources(
-        (name, Resource.from_contents(contents)) for name, contents in SCHEMAS.items()
-    )
-    Draft202012Validator(schema, registry=registry, format_checker=formats).validate(event)
-    assert len(message.text.encode()) < AT_MOST
-    return event
+    return checked(message.text)
 
 
 def planned(data: str | bytes, name: str = "contoso/März.csv", per_request: int = 500, **to: Any) -> Plan:
