@@ -15,7 +15,7 @@ from typing import Self
 from uuid import NAMESPACE_URL, uuid5
 
 from shared.faults import Severity
-from shared.manifest import Code, Finding
+from shared.manifest import Code, Finding, printable
 from shared.partner_center import Accepted, RequestRefused
 from shared.plan import Part, Plan
 from shared.reports import report_url
@@ -169,7 +169,8 @@ def _message(
     shorten: str = "",
 ) -> Message:
     upload = plan.upload
-    subject = "/".join(s for s in (plan.customer_id, subject) if s) or upload.name
+    # A name may hold control characters, of which CloudEvents allows none.
+    subject = "/".join(s for s in (plan.customer_id, subject) if s) or printable(upload.name)
     event = _event(kind, str(upload.derive(kind, part)), upload.url, subject, now)
     data = {**data, "manifest": _manifest(plan), "report": report_url(upload)}
     return Message(channel, _fitting(event, data, shorten))

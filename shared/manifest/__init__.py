@@ -2,7 +2,7 @@
 
 from shared.manifest.destination import Customer, Customers, Destination, find_destination, is_addressable
 from shared.manifest.device import Device
-from shared.manifest.findings import Code, Finding, Refused, without_hashes
+from shared.manifest.findings import Code, Finding, Refused, printable, without_hashes
 from shared.manifest.reading import FINDINGS_KEPT, Manifest, Rules, Verdict, read_manifest
 from shared.manifest.report import Answer, Decision, refusal_csv, report_csv, resend_csv
 
@@ -22,6 +22,7 @@ __all__ = [
     "Verdict",
     "find_destination",
     "is_addressable",
+    "printable",
     "read_manifest",
     "refusal_csv",
     "report_csv",

@@ -175,6 +175,14 @@ def test_rejection_of_what_was_not_read() -> None:
     assert event["subject"] == "list.csv"
 
 
+@pytest.mark.parametrize("char", ["\x84", "\x7f", "\n", "\ufffe"])
+def test_subject_is_text_that_cloudevents_allows(char: str) -> None:
+    """A folder whose name was decoded wrongly is nobody's, and holds characters that readers of CloudEvents refuse."""
+    with plan_refusal(upload(f"Ã{char}/list.csv"), Finding(Code.UNKNOWN_CUSTOMER, "Nobody's.")) as made:
+        event = check(manifest_rejected(made.plan, NOW))
+    assert (event["subject"], event["data"]["manifest"]["name"]) == ("Ã\ufffd/list.csv", f"Ã{char}/list.csv")
+
+
 @pytest.mark.parametrize(
     ("data", "to"),
     [
