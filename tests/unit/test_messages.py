@@ -245,9 +245,9 @@ def test_alert_of_many_manifests_fits(advice: str) -> None:
 
 @pytest.mark.parametrize("make", [alert, lambda _: action_resolved(PROBLEM, RECORD, NOW)], ids=["needed", "resolved"])
 def test_alert_s_schema_misses_what_is_missing(make: Callable[[Plan], Message]) -> None:
-    """Each member of an alert is required, too."""
+    """Each member of an alert is required, too, and each of a manifest that waits."""
     event = check(make(planned(keys(1))))
-    for holder in (event, event["data"]):
+    for holder in (event, event["data"], *event["data"].get("waiting", [])):
         for member in list(holder):
             value = holder.pop(member)
             with pytest.raises((ValidationError, KeyError)):
