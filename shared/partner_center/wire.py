@@ -4,7 +4,7 @@ The source is the documentation page "Upload a list of devices to create a new b
 """
 
 import json
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AliasChoices, BaseModel, Field
 
@@ -57,7 +57,7 @@ def tracking_uri(base_url: str, location: str | None) -> str | None:
     """Where to ask for the status of what `location` (the header, verbatim) names; None where that is another host.
 
     The header is relative, without host and without `/v1`: `/customers/…`. Seen elsewhere: no leading slash, `/v1`
-    there already, an absolute address. A plain urljoin would drop the `/v1`.
+    there already, an absolute address. A plain urljoin would drop the `/v1`. What no address may hold is escaped.
     """
     if not location:
         return None
@@ -71,7 +71,7 @@ def tracking_uri(base_url: str, location: str | None) -> str | None:
     if not path.casefold().startswith("/v1/"):
         path = "/v1" + path
     query = f"?{parts.query}" if parts.query else ""
-    return base_url.rstrip("/") + path + query
+    return base_url.rstrip("/") + quote(path + query, safe="%/:?@!$&'()*+,;=")
 
 
 def _host(netloc: str) -> str:

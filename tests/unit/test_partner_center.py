@@ -170,6 +170,7 @@ def test_batches_are_found_without_case(samples: Path, name: str) -> None:
         (f"{BASE}/v1{JOB}", f"{BASE}/v1{JOB}"),
         (f"https://API.PartnerCenter.microsoft.com{JOB}", f"{BASE}/v1{JOB}"),
         (f"{JOB}?a=1", f"{BASE}/v1{JOB}?a=1"),
+        ("/customers/März 1/%20?a=<1>", f"{BASE}/v1/customers/M%C3%A4rz%201/%20?a=%3C1%3E"),
         (f"https://elsewhere.example{JOB}", None),
         (f"//elsewhere.example{JOB}", None),
         (f"http://api.partnercenter.microsoft.com{JOB}", None),
