@@ -331,9 +331,10 @@ class Intake:
             batch_id, accepted = self._post(claim, part, devices, batches)
         except RequestRefused as refused:
             code = Code.CUSTOMER_NOT_FOUND if isinstance(refused, CustomerNotFound) else Code.REFUSED_BY_PARTNER_CENTER
-            message = messages.upload_refused(plan, part, part.batch_id, refused, code, self.clock())
+            batch_id = batches.spelt(part.batch_id)
+            message = messages.upload_refused(plan, part, batch_id, refused, code, self.clock())
             logger.warning("batch.refused id=%s part=%d %s", upload.id, part.number, refused)
-            return _outcome("refused", message, batch_id=part.batch_id, reason=str(code), detail=str(refused))
+            return _outcome("refused", message, batch_id=batch_id, reason=str(code), detail=str(refused))
         logger.info(
             "batch.submitted id=%s part=%d batch=%s request_id=%s location=%s",
             upload.id,
@@ -533,6 +534,10 @@ class _KnownBatches:
         """The same, for a batch that is known to exist by now."""
         self._load()
         return self._spelling.setdefault(batch_id.casefold(), batch_id)
+
+    def spelt(self, batch_id: str) -> str:
+        """As Partner Center spells it, where that is known."""
+        return self._spelling.get(batch_id.casefold(), batch_id)
 
     def add(self, batch_id: str) -> None:
         self._spelling[batch_id.casefold()] = batch_id

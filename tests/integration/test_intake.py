@@ -103,6 +103,16 @@ def test_a_batch_the_customer_has_is_appended_to_in_its_own_spelling(corner: Cor
     assert corner.results[0]["data"]["batchId"] == "STANDARD"
 
 
+def test_a_refused_request_names_the_batch_as_partner_center_spells_it(corner: Corner) -> None:
+    """As an accepted one does: who reads both must not take them for two batches."""
+    corner.cloud.partner_center.add_batch(corner.customer, "STANDARD")
+    corner.cloud.partner_center.faults.add(respond(400, {"code": "3000"}, on=f"POST */{corner.customer}/*"))
+    corner.deliver("a.csv", tuples(2))
+
+    (refused,) = corner.rejections
+    assert (refused["subject"], refused["data"]["batchId"]) == (f"{corner.customer}/STANDARD", "STANDARD")
+
+
 def test_a_batch_that_appears_meanwhile_is_appended_to(corner: Corner) -> None:
     """Where another manifest creates the batch between our list and our creation, its 409 becomes an append."""
     corner.cloud.partner_center.add_batch(corner.customer, "standard")
