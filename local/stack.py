@@ -136,6 +136,7 @@ class Watch:
             for message in client.receive_messages():
                 event = json.loads(message.content)
                 client.delete_message(message)
-                yield Event(queue, event["data"]["manifest"]["name"], event)
+                about = event["data"].get("manifest", {}).get("name", event["subject"])  # an alert is of no manifest
+                yield Event(queue, about, event)
         except ResourceNotFoundError:
             return

@@ -193,6 +193,16 @@ def test_a_file_in_the_drop_folder_is_answered_until_ctrl_c(start: Any, tmp_path
     assert not run.group()
 
 
+def test_run_shows_what_operators_are_told(start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries a setting that cannot be reads so, and the stack stays up."""
+    monkeypatch.setenv("HASH_CHECK", "maybe")
+    run = start("run", str(tmp_path / "drop"))
+    eventually(run.says("Put manifests into"))
+    (tmp_path / "drop" / "fabrikam" / "a.json").write_text('[{"ProductKey": "00329-00000-0003-AA606"}]')
+    eventually(run.says("action-needed settings-wrong", "HASH_CHECK"))
+    assert run.process.poll() is None, run.said
+
+
 def test_nothing_stays_behind_a_killed_run(start: Any, tmp_path: Path) -> None:
     """Storage and the function app end with whoever started them, however that one ends."""
     run = start("run", str(tmp_path / "drop"))
