@@ -219,6 +219,7 @@ def test_a_duplicate_s_report_names_the_upload_that_sent_its_content(corner: Cor
     assert (sent["state"], sent["verdict"]) == ("submitted", "accepted")
     assert (duplicate["state"], duplicate["verdict"]) == ("finished", "duplicate")
     assert duplicate["duplicateOf"] == sent["manifest"]["id"]
+    assert [e["type"] for e in corner.results] == [DUPLICATE, DUPLICATE, SUBMITTED]
 
 
 def first_waits(corner: Corner) -> str:
