@@ -131,28 +131,25 @@ class Problem:
 
 def action_needed(problem: Problem, source: str, waiting: Sequence[Plan], count: int, now: datetime) -> Message:
     """Only an operator can set the work going. `source`: the problem's record; `waiting`: the first of `count`."""
-    data = {
-        "advice": problem.advice[:LONGEST_ADVICE],
-        "waiting": [_manifest(p) | {"report": report_url(p.upload)} for p in waiting],
-        "waitingCount": max(count, len(waiting)),
-    }
-    return _alert("operator.action-needed", problem, source, data, now)
+    return _alert("operator.action-needed", problem, source, waiting, max(count, len(waiting)), now)
 
 
 def action_resolved(problem: Problem, source: str, now: datetime) -> Message:
     """The problem is over, and what waited for it goes on."""
-    return _alert("operator.resolved", problem, source, {}, now)
+    return _alert("operator.resolved", problem, source, [], 0, now)
 
 
-def _alert(kind: str, problem: Problem, source: str, data: Mapping[str, object], now: datetime) -> Message:
+def _alert(kind: str, problem: Problem, source: str, waiting: Sequence[Plan], count: int, now: datetime) -> Message:
     name = f"urn:autopilotdrop:{problem.id}:{problem.since.isoformat()}/{kind}/{_time(now)}"
     event = _event(kind, str(uuid5(NAMESPACE_URL, name)), source, problem.id, now)
-    data = {
+    data: dict[str, object] = {
         "problem": problem.code,
         "about": problem.about or None,
         "severity": problem.severity,
         "since": _time(problem.since),
-        **data,
+        "advice": problem.advice[:LONGEST_ADVICE],
+        "waiting": [_manifest(p) | {"report": report_url(p.upload)} for p in waiting],
+        "waitingCount": count,
     }
     return Message(Channel.ALERT, _fitting(event, data, "waiting"))
 
