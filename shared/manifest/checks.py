@@ -1,5 +1,6 @@
 """What can be said of one row without looking at the others."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -25,6 +26,7 @@ HASH_COLUMN = FIELDS["hardware_hash"]
 KEY_COLUMN = FIELDS["product_key"]
 _LONGEST_PLACEHOLDER = 64
 _FEW = 100
+_WITHOUT_DIGIT = re.compile(r"(?:^|\0)[^\d\0]+(?:\0|$)")  # as hardly a serial number is, and each column's name
 
 type HashCheck = Literal["verify", "strict", "off"]
 
@@ -70,7 +72,7 @@ def _are_plain_texts(serials: Sequence[str], names: set[str]) -> bool:
         and are_sound(names)
         and all(is_legible("".join(c)) and len(max(c, key=len)) <= LONGEST_VALUE // 4 for c in (serials, names))
         and not any(map(field_of, names))
-        and not fields_in(serials)
+        and not (_WITHOUT_DIGIT.search("\0".join(serials)) and fields_in(serials))
     )
 
 
