@@ -28,6 +28,7 @@ from shared.partner_center.errors import ServiceError, seconds
 logger = logging.getLogger(__name__)
 
 RENEW_BEFORE_END = 300.0  # seconds: longer than one request may take
+USED_ON = 60.0  # seconds that a refused token is used on: less than between two probes
 _TIMEOUT = 30.0
 
 type ClientCredential = str | dict[str, object]
@@ -154,9 +155,13 @@ class AppUserTokens:
             return token.value
 
     def forget(self, value: str) -> None:
-        """Have the next call fetch another token than this one. It waits for nobody: at worst one more is fetched."""
-        if self._token and self._token.value == value:
-            self._token = None
+        """Have another fetched than this one, in a minute. It waits for nobody: at worst one more is fetched.
+
+        Were it at once, a customer who refuses every call would have each of his manifests fetch one.
+        """
+        token = self._token
+        if token and token.value == value:
+            self._token = AccessToken(value, min(token.renew_at, self._monotonic() + USED_ON))
 
     def renew(self) -> None:
         """Exchange the refresh token now, whatever the access token is still good for. Raises as `get` does."""
@@ -267,7 +272,7 @@ class BearerAuth(httpx.Auth):
             request.headers["Authorization"] = f"Bearer {self._tokens.get(instead_of=token)}"
             yield request
         elif response.status_code in (401, 403):
-            self._tokens.forget(token)  # the next call is to go by what an operator has mended by then
+            self._tokens.forget(token)  # the next probe is to go by what an operator has mended by then
 
 
 def _require_mfa(token: str) -> None:

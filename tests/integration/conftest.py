@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -93,6 +94,8 @@ class Corner:
         self._after = after
         if self._services is None:
             self._services = wiring.build(self.environment, lambda: datetime.now(UTC) + self._after)
+            tokens = self._services.token_life.tokens
+            tokens._monotonic = lambda: time.monotonic() + self._after.total_seconds()
         return self._services
 
     def carry_out(self, intake: Intake) -> list[str]:

@@ -180,7 +180,7 @@ def test_missing_mfa_is_told_at_once_in_each_of_its_shapes(lone: Corner, kind: s
 
 
 @pytest.mark.parametrize("kind", [MISSING_MFA["900421"], respond(403)], ids=["MFA", "403"])
-def test_a_new_consent_is_gone_by_at_once(lone: Corner, kind: Fault) -> None:
+def test_a_new_consent_is_gone_by_at_the_next_probe(lone: Corner, kind: Fault) -> None:
     """The worker's token of the old one would be good for an hour yet."""
     with fault(lone, kind, "GET deviceBatches", times=None):
         lone.same_services(timedelta(0)).intake.receive(lone.drop("a.csv", tuples(2)))
@@ -190,6 +190,16 @@ def test_a_new_consent_is_gone_by_at_once(lone: Corner, kind: Fault) -> None:
     sweep(lone, timedelta(minutes=10), lone.same_services(timedelta(minutes=10)))
     assert lone.cloud.entra.exchanges[-1].refresh_token == consented
     assert len(lone.results) == 1
+
+
+def test_a_customer_who_refuses_all_costs_no_token_a_manifest(lone: Corner) -> None:
+    """Entra stops an app that asks in a loop (AADSTS50196), and with it the manifests of all."""
+    intake, exchanges = lone.same_services(timedelta(0)).intake, len(lone.cloud.entra.exchanges)
+    with fault(lone, respond(403), "GET deviceBatches", times=None):
+        for count in (1, 2, 3):
+            intake.receive(lone.drop(f"{count}.csv", tuples(count)))
+    assert len(lone.calls) == 3
+    assert len(lone.cloud.entra.exchanges) == exchanges + 1
 
 
 def test_a_401_for_ever_costs_one_fresh_token(lone: Corner) -> None:
