@@ -242,9 +242,11 @@ def test_an_append_to_a_batch_that_is_not_there_waits_for_it(corner: Corner) -> 
 
 
 def test_a_list_without_end_is_none(corner: Corner) -> None:
-    """It is not held, and asked for again."""
-    with fault(corner, respond(200, b"x" * (LARGEST_ANSWER + 1)), "GET deviceBatches", times=1):
+    """It is not held, whatever its beginning says, and asked for again."""
+    endless = respond(200, b'{"totalCount": 0, "items": []}' + b" " * LARGEST_ANSWER)
+    with fault(corner, endless, "GET deviceBatches", times=1):
         corner.deliver("a.csv", tuples(2))
+    assert [c.method for c in corner.calls] == ["GET", "GET", "POST"]
     assert len(corner.batches["Standard"]) == 2
 
 

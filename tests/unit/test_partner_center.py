@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +26,7 @@ from shared.partner_center import (
     RequestRefused,
     render_device,
 )
-from shared.partner_center.client import _Body
+from shared.partner_center.client import _as_it_comes, _Body
 from shared.partner_center.errors import ServiceError, raise_for_refusal
 from shared.partner_center.tokens import AccessToken
 from shared.partner_center.wire import tracking_uri
@@ -351,6 +351,21 @@ def test_an_answer_that_trickles_is_none_but_for_its_head(may_break_off: bool) -
     body = _Body(httpx.ByteStream(b"x"), may_break_off=may_break_off, longest=-1.0)
     with nullcontext() if may_break_off else pytest.raises(httpx.ReadError, match="no end"):
         list(body)
+
+
+class BreaksOff(httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        yield b'{"code": "400", "description": "a batch that already exi'
+        raise httpx.ReadError("reset")
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 400), ("GET", 200)])
+def test_half_a_body_that_matters_is_no_answer(method: str, status: int) -> None:
+    """Of a refusal, whose words tell what it is, or of a list."""
+    response = httpx.Response(status, stream=BreaksOff(), request=httpx.Request(method, BASE))
+    _as_it_comes(response)
+    with pytest.raises(httpx.ReadError):
+        response.read()
 
 
 # The bearer token
