@@ -259,9 +259,11 @@ def test_what_alone_still_fails_when_the_rest_got_through_is_told_anew(lone: Cor
 
     faults.clear()
     faults.add(respond(503, on=f"*/{lone.customer}/*", times=None))
-    for hours in (12, 13, 18):
+    for hours in (12, 13):
         sweep(lone, timedelta(hours=hours))
-    assert said(lone)[1:] == [("resolved", "service-unavailable"), ("action-needed", "service-unavailable")]
+    assert said(lone)[1:] == [("resolved", "service-unavailable")]
+    sweep(lone, timedelta(hours=18))
+    assert said(lone)[2:] == [("action-needed", "service-unavailable")]
 
 
 def test_seven_days_of_nobody_s_fault_stall_it(lone: Corner) -> None:
@@ -326,6 +328,19 @@ def test_storage_that_refuses_is_the_operators(lone: Corner, kind: str) -> None:
     assert said(lone)[1:] == [("resolved", "storage-refused")]
     assert serials(lone.batches["Standard"]) == ["SN-00000", "SN-00001"]
     assert len(lone.results) == len(lone.posts) == 1
+
+
+def test_a_duplicate_that_storage_refused_shows_when_it_does_so_no_more(lone: Corner) -> None:
+    """Storage is all that it needs."""
+    lone.deliver("a.csv", tuples(2))
+    lone.cloud.queue_service().delete_queue(lone.queues["RESULT_QUEUE"])
+    lone.deliver("b.csv", tuples(2))
+    assert said(lone) == [("action-needed", "storage-refused")]
+
+    lone.cloud.queue_service().create_queue(lone.queues["RESULT_QUEUE"])
+    sweep(lone, timedelta(minutes=10))
+    assert said(lone)[1:] == [("resolved", "storage-refused")]
+    assert [e["type"] for e in lone.results] == [DUPLICATE]
 
 
 def test_the_queue_of_wake_ups_is_made_anew(lone: Corner) -> None:

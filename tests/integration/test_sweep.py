@@ -184,6 +184,21 @@ def test_an_outage_while_it_is_read_is_not_counted(lone: Corner) -> None:
         assert not one.corner.alerts
 
 
+def test_what_storage_never_shows_is_given_up(lone: Corner) -> None:
+    """It lies in the archive: no outage, and it does not pass."""
+    with gated(lone.cloud) as one:
+        one.corner.drop("a.csv", tuples(2))
+        services = one.corner.services(timedelta(minutes=10))
+        services.sweep.run()
+        (found,) = one.corner.queued()
+        one.blobs.faults.add(respond(409, on="GET */manifests/*", times=None))
+        for _ in range(5):
+            with pytest.raises(AzureError):
+                services.intake.resume(found)
+        services.intake.resume(found)
+        assert [a["data"]["problem"] for a in one.corner.alerts] == ["manifest-unread"]
+
+
 def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
     """Storage keeps such a name where it is sent by hand; no sweep finds it a second time."""
     lone.drop("a.part", b"")
@@ -196,8 +211,8 @@ def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
 
 
 def test_a_folder_of_an_account_with_sftp_is_no_manifest_and_no_problem(lone: Corner) -> None:
-    """Its namespace is hierarchical, and folders are listed as empty blobs: nobody is answered for one."""
-    lone.drop("a.csv", tuples(2))
+    """Its namespace is hierarchical, and folders are listed as empty blobs: nobody is answered for one. Files are."""
+    lone.drop("a.csv", tuples(2), {"hdi_isfolder": "true"})
     intake = lone.at(timedelta(hours=2))
     for container, name in (
         ("manifests", lone.folder),
