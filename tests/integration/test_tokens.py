@@ -272,7 +272,7 @@ def test_an_outage_on_the_way_to_the_secrets_is_nobody_s_fault(
 
 def test_an_identity_that_hangs_is_given_up(corner: Corner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call to storage and the vault may wait for it."""
-    monkeypatch.setitem(wiring._IDENTITY_OPTIONS, "read_timeout", 0.1)
+    monkeypatch.setitem(wiring._IDENTITY_OPTIONS, "read_timeout", wiring._IDENTITY_OPTIONS["read_timeout"] / 200)
     corner.cloud.managed_identity.faults.add(hold(released := threading.Event(), times=None))
     with pytest.raises(ServiceResponseError):
         wiring._identity("").get_token("https://vault.azure.net/.default")

@@ -130,6 +130,7 @@ def test_without_a_good_copy_manifests_wait(in_blob: Corner, text: bytes | None)
     ((kind, advice),) = problems(in_blob, "customers-unreadable")
     assert kind == "action-needed"
     assert f"settings/{in_blob.customer}.json" in str(advice)
+    assert str(advice).endswith(".")  # nothing is cut off
 
     write_customers(in_blob)
     for path in paths:
