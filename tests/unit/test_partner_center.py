@@ -404,7 +404,7 @@ def test_token_is_renewed_once() -> None:
 
 @pytest.mark.parametrize("shape", MFA_SHAPES)
 def test_token_without_mfa_is_not_renewed(shape: dict[str, Any]) -> None:
-    """The next token would lack the MFA claim too, until somebody consents again; the next call has another."""
+    """The next token would lack the MFA claim too, until somebody consents again; a later call has another."""
     service = Service(lambda: answer(401, **shape))
     with service.http(BearerAuth(Tokens(), BASE)) as http:
         for _ in range(2):
