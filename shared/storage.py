@@ -66,7 +66,7 @@ class Manifests:
             )
             return Dropped(upload, {}, None)
         try:
-            stream = self._container.download_blob(name)
+            stream = self._container.download_blob(name, decompress=False)  # Content-Encoding is as the sender wrote it
         except ResourceNotFoundError:
             return None
         if _is_folder(stream.properties):

@@ -1,6 +1,7 @@
 """The main job, from the blob to the queue message, on real clients over real sockets."""
 
 import base64
+import gzip
 import json
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from azure.storage.blob import ContentSettings
 
 from local.simulators.faults import accept_then_reset, respond, slow
 from shared.plan import Upload
@@ -328,6 +330,21 @@ def test_a_file_without_any_batch_is_told_the_ways_to_name_one(new_corner: Calla
     (event,) = corner.rejections
     assert event["data"]["reason"] == "missing-batch-id"
     assert "Group Tag column" in event["data"]["firstFindings"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(tuples(2) + (b"," * 100_000 + b"\n") * 50, compresslevel=0), tuples(2)],
+    ids=["an archive of several chunks", "no archive at all"],
+)
+def test_what_a_sender_declares_of_the_encoding_is_not_asked(corner: Corner, data: bytes) -> None:
+    """The storage client would inflate each chunk by itself, without a limit, and fail for ever at the second."""
+    blob = corner.cloud.blob_service().get_blob_client("manifests", path := corner.drop("a.csv", b""))
+    blob.upload_blob(data, overwrite=True, content_settings=ContentSettings(content_encoding="gzip"))
+    corner.intake.receive(path)
+
+    (message,) = corner.results
+    assert message["data"]["deviceCount"] == 2
 
 
 @pytest.mark.parametrize("path", ["lost-{}.csv", "nobody-{}/a.csv"])
