@@ -14,7 +14,8 @@ from shared import wiring
 
 app = func.FunctionApp()
 
-CONTAINER = "%MANIFEST_CONTAINER%" if "MANIFEST_CONTAINER" in os.environ else "manifests"
+# An app setting that was left empty means the same as one that is not there.
+CONTAINER = "%MANIFEST_CONTAINER%" if os.environ.get("MANIFEST_CONTAINER") else "manifests"
 
 
 @app.function_name("receive_manifest")
@@ -23,7 +24,7 @@ CONTAINER = "%MANIFEST_CONTAINER%" if "MANIFEST_CONTAINER" in os.environ else "m
     path=f"{CONTAINER}/{{name}}",
     connection="ManifestStorage",
     # As text: func.BlobSource would raise for an unknown one, where the host says what is wrong.
-    source=os.environ.get("BLOB_TRIGGER_SOURCE", "EventGrid"),  # type: ignore[arg-type]
+    source=os.environ.get("BLOB_TRIGGER_SOURCE") or "EventGrid",  # type: ignore[arg-type]
 )
 def receive_manifest(manifest: blob.BlobClient) -> None:
     wiring.services().intake.receive(manifest.blob_name)

@@ -47,13 +47,15 @@ def test_names_triggers_and_bindings_are_the_contract(runtime: Runtime) -> None:
         assert (timer["type"], timer["schedule"]) == ("timerTrigger", schedule)
 
 
-def test_the_container_has_a_default(runtime: Runtime) -> None:
-    """`%NAME%` without a setting would take every function away; the default needs none."""
+@pytest.mark.parametrize("left", [{}, {"MANIFEST_CONTAINER": "", "BLOB_TRIGGER_SOURCE": ""}], ids=["out", "empty"])
+def test_the_container_and_the_source_have_defaults(runtime: Runtime, left: dict[str, str]) -> None:
+    """`%NAME%` without a setting would take every function away; the defaults need none."""
     settings = {k: v for k, v in runtime.settings.items() if k not in ("MANIFEST_CONTAINER", "BLOB_TRIGGER_SOURCE")}
     command = [sys.executable, "-m", "local.host", "--app", ROOT, "--list"]
-    listed = subprocess.run(command, env=settings, capture_output=True, text=True, check=True, timeout=60)
+    listed = subprocess.run(command, env=settings | left, capture_output=True, text=True, check=True, timeout=60)
 
-    assert json.loads(listed.stdout.splitlines()[0])["bindings"][0]["path"] == "manifests/{name}"
+    (blob,) = json.loads(listed.stdout.splitlines()[0])["bindings"]
+    assert (blob["path"], blob["source"]) == ("manifests/{name}", "EventGrid")
 
 
 def test_an_unknown_source_is_refused(runtime: Runtime) -> None:
