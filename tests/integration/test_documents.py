@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,12 @@ def test_every_link_leads_somewhere(page: str) -> None:
     """Also those between the pages."""
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
         assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("made", (ROOT / ".gitignore").read_text().split())
+def test_what_is_made_here_is_not_published(made: str) -> None:
+    """Caches are larger than the app, and the local cloud keeps what was dropped into it."""
+    left_out = (ROOT / ".funcignore").read_text().split()
+
+    within = {"*.pyc": "__pycache__", "node_modules/": "local"}
+    assert any(fnmatch(within.get(made, made).strip("/"), pattern) for pattern in left_out)
