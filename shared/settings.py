@@ -17,6 +17,8 @@ from pydantic import (
 )
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+# As storage wants containers and queues to be called.
+Name = Annotated[str, StringConstraints(min_length=3, max_length=63, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[^/\s]+/?$")]
 _UNRESOLVED = "@Microsoft.KeyVault("
 
@@ -34,11 +36,11 @@ class StorageSettings(BaseModel):
     blob_service_uri: str = Field("", alias="ManifestStorage__blobServiceUri")
     queue_service_uri: str = Field("", alias="ManifestStorage__queueServiceUri")
     storage_client_id: str = Field("", alias="ManifestStorage__clientId")
-    manifest_container: Text = Field("manifests", alias="MANIFEST_CONTAINER")
-    result_queue: Text = Field("device-batch-results", alias="RESULT_QUEUE")
-    outcome_queue: Text = Field("device-batch-outcomes", alias="OUTCOME_QUEUE")
-    rejection_queue: Text = Field("manifest-rejections", alias="REJECTION_QUEUE")
-    alert_queue: Text = Field("operator-alerts", alias="ALERT_QUEUE")
+    manifest_container: Name = Field("manifests", alias="MANIFEST_CONTAINER")
+    result_queue: Name = Field("device-batch-results", alias="RESULT_QUEUE")
+    outcome_queue: Name = Field("device-batch-outcomes", alias="OUTCOME_QUEUE")
+    rejection_queue: Name = Field("manifest-rejections", alias="REJECTION_QUEUE")
+    alert_queue: Name = Field("operator-alerts", alias="ALERT_QUEUE")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
