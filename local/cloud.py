@@ -86,7 +86,9 @@ class LocalCloud:
         self._pfx = base64.b64encode(certificate.pfx).decode()
 
     def seed(self) -> None:
-        """What an operator stores in the vault before the first manifest; earlier versions are forgotten."""
+        """The container, and what lies in the vault before the first manifest; earlier versions are forgotten."""
+        with suppress(ResourceExistsError):
+            self.blob_service().create_container(MANIFESTS)
         for name, value, kind in (
             ("partner-client-secret", self.entra.client_secret, None),
             ("partner-client-certificate", self._pfx, "application/x-pkcs12"),
@@ -131,6 +133,4 @@ class LocalCloud:
     def drop(self, name: str, data: bytes, metadata: Mapping[str, str] | None = None) -> BlobClient:
         """Drops a manifest as a supplier does: `drop("contoso/May.csv", …)`."""
         container = self.blob_service().get_container_client(MANIFESTS)
-        with suppress(ResourceExistsError):
-            container.create_container()
         return container.upload_blob(name, data, overwrite=True, metadata=dict(metadata or {}))

@@ -76,12 +76,9 @@ class Manifests:
 
     def list(self) -> Iterator[Upload]:
         """Every blob as it is now; whether it is a resubmission is not known from a listing."""
-        try:
-            for blob in self._container.list_blobs(include=["metadata"]):
-                if not _is_folder(blob):
-                    yield self._upload(blob.name, blob, {})
-        except ResourceNotFoundError:
-            return  # nobody has dropped anything yet, not even the container
+        for blob in self._container.list_blobs(include=["metadata"]):
+            if not _is_folder(blob):
+                yield self._upload(blob.name, blob, {})
 
     def _upload(self, name: str, properties: BlobProperties, metadata: Mapping[str, str]) -> Upload:
         return Upload(

@@ -74,7 +74,7 @@ class Sweep:
             fault = fault_of(error)
             logger.error("manifests.not_listed %s", fault)
             if isinstance(fault, OperatorsFault):
-                advice = f"What suppliers drop cannot be read, and gets no answer. {fault.advice}"
+                advice = f"What suppliers drop into MANIFEST_CONTAINER is not read, and gets no answer. {fault.advice}"
                 self.alerts.raise_for(OperatorsFault("manifests-unreadable", advice))
         return unseen
 

@@ -43,6 +43,7 @@ def next_corner(cloud: LocalCloud) -> Callable[..., Corner]:
         for name in ("intake-ledger", "manifests"):
             with suppress(ResourceNotFoundError):
                 cloud.blob_service().delete_container(name)
+        cloud.blob_service().create_container("manifests")
         with suppress(ResourceNotFoundError):
             cloud.queue_service().get_queue_client("intake-retries").clear_messages()
         return Corner(cloud, settings=settings)

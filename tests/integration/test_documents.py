@@ -82,7 +82,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
 
 @pytest.mark.parametrize("made", (ROOT / ".gitignore").read_text().split())
 def test_what_is_made_here_is_not_published(made: str) -> None:
-    """Caches are larger than the app, and the local cloud keeps what was dropped into it."""
+    """Caches are larger than the app, and logs are nobody else's."""
     left_out = (ROOT / ".funcignore").read_text().split()
 
     within = {"*.pyc": "__pycache__", "node_modules/": "local"}

@@ -263,6 +263,20 @@ def test_where_manifests_cannot_be_listed_operators_are_told(lone: Corner) -> No
         assert one.corner.alerts[-1]["type"].endswith("resolved")
 
 
+def test_a_container_that_is_not_there_is_told(lone: Corner) -> None:
+    """Its name is misspelt, say: each event would find its blob gone, and no sweep any."""
+    path = lone.drop("a.csv", tuples(2))
+    with_typo = Corner(lone.cloud, lone.customer, {"MANIFEST_CONTAINER": "manifest"})
+    with_typo.intake.receive(path)
+    sweep(with_typo, timedelta(minutes=10))
+    ((kind, problem),) = [(a["type"].rsplit(".", 1)[1], a["data"]["problem"]) for a in lone.alerts]
+    assert (kind, problem) == ("action-needed", "manifests-unreadable")
+
+    sweep(lone, timedelta(minutes=20))
+    assert lone.alerts[-1]["type"].endswith("resolved")
+    assert len(lone.results) == 1
+
+
 class Full(Gateway):
     """Storage that lists so many finished manifests, 5,000 a page, as the real one does."""
 
