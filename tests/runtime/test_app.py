@@ -141,6 +141,8 @@ class Local:
             stdout=self.output.open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell that runs the tests in its background has them ignore Ctrl-C, and what they start, too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
     @property
