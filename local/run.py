@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import signal
+import threading
 from pathlib import Path
 
 from rich.console import Console
@@ -45,7 +46,10 @@ def run(console: Console, folder: Path = DROP) -> int:
             watch = Watch(stack.cloud)
             folders = ", ".join(f"{folder.name}/{customer}/" for customer in CUSTOMERS)
             console.print(f"Put manifests into {folders} (log: {stack.log}). Ctrl-C ends everything.")
-            while True:
+            # KeyboardInterrupt is lost where it strikes while Python finalizes an object.
+            ended = threading.Event()
+            signal.signal(signal.SIGINT, lambda *_: ended.set())
+            while not ended.wait(0.3):
                 stack.check()
                 for path in drop.ready():
                     data = path.read_bytes()
@@ -57,10 +61,10 @@ def run(console: Console, folder: Path = DROP) -> int:
                         print_message(console, event)
                     elif event.kind == "report" and event.data["findings"]:
                         print_report(console, event.data)
-                time.sleep(0.3)
-    except KeyboardInterrupt:
-        console.print("Ended.")
-        return 0
+    except KeyboardInterrupt:  # while it starts
+        pass
+    console.print("Ended.")
+    return 0
 
 
 def _version(path: Path) -> tuple[int, int]:
