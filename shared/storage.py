@@ -153,15 +153,19 @@ class Queues:
 
 
 def is_outage(error: AzureError) -> bool:
-    """Whether storage did not answer, or as it does when it has too much to do."""
-    status = error.status_code if isinstance(error, HttpResponseError) else None
-    return status is None or status >= 500 or status in (408, 429)
+    """Whether storage did not answer, or as it does when it has too much to do. An answer that cannot be read is none:
+    it may be the same for ever.
+    """
+    if not isinstance(error, HttpResponseError):
+        return True
+    status = error.status_code or 0
+    return status >= 500 or status in (408, 429)
 
 
 def fault_of(error: AzureError) -> Fault:
     """Whose fault it is that storage did not do as it was told: what a repeat cannot mend is the operator's."""
     status = error.status_code if isinstance(error, HttpResponseError) else None
-    if is_outage(error) or status in (409, 412):
+    if is_outage(error) or status in (None, 409, 412):
         return NobodysFault(f"No help from storage: {type(error).__name__} {status or ''}".strip())
     code = getattr(error, "error_code", None) or type(error).__name__
     return OperatorsFault(

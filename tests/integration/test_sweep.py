@@ -10,7 +10,7 @@ from http.client import HTTPSConnection
 
 import httpx
 import pytest
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 from azure.storage.blob import generate_container_sas
 
 from local.azurite import ACCOUNT, KEY
@@ -18,7 +18,9 @@ from local.simulators.faults import Reply, respond
 from local.simulators.gateway import Gateway
 from local.simulators.server import ReceivedRequest
 from shared.ledger import TERM
+from shared.storage import is_outage
 from shared.sweep import GRACE
+from shared.wiring import Services
 from tests.integration.conftest import Corner, Die, gated, sweep
 from tests.integration.test_intake import serials, tuples
 from tools.intake.__main__ import main
@@ -166,13 +168,19 @@ def test_what_is_not_read_for_an_operator_s_fault_is_not_counted(lone: Corner) -
     assert [a["type"].rpartition(".")[2] for a in lone.alerts] == ["action-needed", "resolved"]
 
 
+def found_by_a_sweep(corner: Corner) -> tuple[Services, str]:
+    """Services, and the wake-up of a manifest that raised no event."""
+    corner.drop("a.csv", tuples(2))
+    services = corner.services(timedelta(minutes=10))
+    services.sweep.run()
+    (found,) = corner.queued()
+    return services, found
+
+
 def test_an_outage_while_it_is_read_is_not_counted(lone: Corner) -> None:
     """Storage throttles by the names of blobs: the ledger is there, and the manifest is not. Nobody need do a thing."""
     with gated(lone.cloud) as one:
-        one.corner.drop("a.csv", tuples(2))
-        services = one.corner.services(timedelta(minutes=10))
-        services.sweep.run()
-        (found,) = one.corner.queued()
+        services, found = found_by_a_sweep(one.corner)
         # One of the 5xx that the client does not repeat for a quarter of a minute first.
         one.blobs.faults.add(respond(501, on="GET */manifests/*", times=None))
         for _ in range(6):
@@ -187,16 +195,19 @@ def test_an_outage_while_it_is_read_is_not_counted(lone: Corner) -> None:
 def test_what_storage_never_shows_is_given_up(lone: Corner) -> None:
     """It lies in the archive: no outage, and it does not pass."""
     with gated(lone.cloud) as one:
-        one.corner.drop("a.csv", tuples(2))
-        services = one.corner.services(timedelta(minutes=10))
-        services.sweep.run()
-        (found,) = one.corner.queued()
+        services, found = found_by_a_sweep(one.corner)
         one.blobs.faults.add(respond(409, on="GET */manifests/*", times=None))
         for _ in range(5):
             with pytest.raises(AzureError):
                 services.intake.resume(found)
         services.intake.resume(found)
         assert [a["data"]["problem"] for a in one.corner.alerts] == ["manifest-unread"]
+
+
+def test_an_answer_that_cannot_be_read_is_no_outage() -> None:
+    """Else a manifest that can never be read would be tried for ever, and nobody told."""
+    assert is_outage(ServiceRequestError("no answer"))
+    assert not is_outage(HttpResponseError("cannot be unpacked"))
 
 
 def test_a_path_that_leads_elsewhere_is_answered_once(lone: Corner) -> None:
