@@ -76,7 +76,8 @@ def parse_customers(text: str) -> Customers:
         )
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
-        raise ValueError("; ".join(faults[:_FAULTS_NAMED])) from None
+        more = [f"and {len(faults) - _FAULTS_NAMED:,} more"] if len(faults) > _FAULTS_NAMED else []
+        raise ValueError("; ".join([*faults[:_FAULTS_NAMED], *more])) from None
 
 
 def customers_of(setting: str, blobs: BlobServiceClient, alerts: Alerts) -> CustomersInSetting | CustomersInBlob:

@@ -131,6 +131,7 @@ def test_without_a_good_copy_manifests_wait(in_blob: Corner, text: bytes | None)
     assert kind == "action-needed"
     assert f"settings/{in_blob.customer}.json" in str(advice)
     assert str(advice).endswith(".")  # nothing is cut off
+    assert (text == MISSPELT) == ("and 1,490 more" in str(advice))
 
     write_customers(in_blob)
     for path in paths:
